@@ -1,0 +1,76 @@
+"""Addresses and identifiers, each its own type: mixing an IOVA with a GPA is the bug of this field.
+
+The types cost nothing at run time. A device is written `BB:DD.F` (hexadecimal, `SSSS:BB:DD.F` with a segment) and
+its source-id is the 16-bit requester id: bus 15:8, device 7:3, function 2:0.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+from pagetables.errors import InputError
+
+__all__ = [
+    "PAGE_SHIFT",
+    "PAGE_SIZE",
+    "DomainId",
+    "Gpa",
+    "Iova",
+    "Pasid",
+    "SourceId",
+    "format_source_id",
+    "level_shift",
+    "level_size",
+    "parse_number",
+    "parse_source_id",
+    "source_id",
+]
+
+Gpa = NewType("Gpa", int)
+Iova = NewType("Iova", int)
+SourceId = NewType("SourceId", int)
+DomainId = NewType("DomainId", int)
+Pasid = NewType("Pasid", int)
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+INDEX_BITS = 9
+
+_DEVICE = re.compile(r"(?:[0-9a-f]{1,8}:)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
+
+
+def level_shift(level: int) -> int:
+    """The lowest address bit that indexes a table of `level` (1 is the table of 4 KiB leaves)."""
+    return PAGE_SHIFT + INDEX_BITS * (level - 1)
+
+
+def level_size(level: int) -> int:
+    """Bytes that one entry of a table of `level` spans."""
+    return 1 << level_shift(level)
+
+
+def source_id(bus: int, device: int, function: int) -> SourceId:
+    """The source-id of bus, device and function."""
+    return SourceId(bus << 8 | device << 3 | function)
+
+
+def parse_source_id(text: str) -> SourceId:
+    """`00:1f.2` or `0000:00:1f.2` as a source-id; InputError otherwise."""
+    match = _DEVICE.fullmatch(text.strip())
+    if match is None or int(match[2], 16) > 0x1F:
+        raise InputError(f"{text!r} is not a device: expected BUS:DEVICE.FUNCTION in hexadecimal, such as 00:1f.2")
+    return source_id(int(match[1], 16), int(match[2], 16), int(match[3], 16))
+
+
+def format_source_id(sid: int) -> str:
+    """A source-id as `00:1f.2`."""
+    return f"{sid >> 8:02x}:{sid >> 3 & 0x1F:02x}.{sid & 7}"
+
+
+def parse_number(text: str) -> int:
+    """A number as people write it (`0x1000`, `4096`, `0x1000_0003`); InputError otherwise."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise InputError(f"{text!r} is not a number: expected decimal, or hexadecimal with 0x") from None

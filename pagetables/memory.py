@@ -1,0 +1,136 @@
+"""Physical memory: sparse, bounds-checked, little-endian, shared by Python and C.
+
+`Memory` is what a walker needs; images are memories too. `PhysicalMemory` is RAM: one shared file mapping that costs
+what is touched, with regions (below and above 4 GiB, holes between) that decide where memory is.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from pagetables.address import PAGE_SIZE
+from pagetables.errors import InputError, NoMemory
+
+__all__ = ["Memory", "PhysicalMemory", "WritableMemory"]
+
+SPAN_LIMIT = 1 << 46  # 64 TiB: half of what a process may map
+_QWORD = struct.Struct("<Q")
+
+
+class Memory(Protocol):
+    """Bytes at physical addresses."""
+
+    def load(self, address: int) -> int | None:
+        """The little-endian qword at `address` (8-byte aligned), or None where there is no memory."""
+        ...
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at `address`; NoMemory if any of them is outside memory."""
+        ...
+
+
+class WritableMemory(Memory, Protocol):
+    """Memory that a unit or a driver may change."""
+
+    def store(self, address: int, value: int) -> bool:
+        """Write the qword `value` at `address` (8-byte aligned); False where there is no memory."""
+        ...
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write `data` at `address`; NoMemory if any of it is outside memory (then nothing is written)."""
+        ...
+
+
+class PhysicalMemory:
+    """RAM in `regions` of (start, size), both multiples of the page size. Up to 64 TiB; untouched pages cost nothing."""
+
+    def __init__(self, regions: Iterable[tuple[int, int]]) -> None:
+        self.regions = tuple(sorted(regions))
+        self._check_regions()
+        self.span = max(start + size for start, size in self.regions)
+        self._file = _sparse_file(self.span)
+        self.buffer = mmap.mmap(self._file, self.span, flags=mmap.MAP_SHARED)
+
+    def _check_regions(self) -> None:
+        end = 0
+        if not self.regions:
+            raise InputError("a memory needs at least one region")
+        for start, size in self.regions:
+            if start % PAGE_SIZE or size % PAGE_SIZE or size <= 0 or start < 0:
+                raise InputError(f"region {start:#x}+{size:#x}: start and size must be multiples of {PAGE_SIZE:#x}")
+            if start < end:
+                raise InputError(f"region {start:#x}+{size:#x} overlaps the one before it, which ends at {end:#x}")
+            end = start + size
+        if end > SPAN_LIMIT:
+            raise InputError(f"memory up to {end:#x} is more than a process can map (at most {SPAN_LIMIT:#x})")
+
+    def contains(self, address: int, size: int) -> bool:
+        """True if all `size` bytes at `address` lie in one region."""
+        return any(start <= address and address + size <= start + length for start, length in self.regions)
+
+    def load(self, address: int) -> int | None:
+        """The little-endian qword at `address`, or None where there is no memory."""
+        if not self.contains(address, 8):
+            return None
+        value: int = _QWORD.unpack_from(self.buffer, address)[0]
+        return value
+
+    def store(self, address: int, value: int) -> bool:
+        """Write the qword `value` at `address`; False where there is no memory."""
+        if not self.contains(address, 8):
+            return False
+        _QWORD.pack_into(self.buffer, address, value)
+        return True
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at `address`; NoMemory outside the regions."""
+        if not self.contains(address, size):
+            raise NoMemory(address, size)
+        return self.buffer[address : address + size]
+
+    def write(self, address: int, data: bytes) -> None:
+        """Write `data` at `address`; NoMemory outside the regions."""
+        if not self.contains(address, len(data)):
+            raise NoMemory(address, len(data))
+        self.buffer[address : address + len(data)] = data
+
+    def touched(self) -> Iterator[tuple[int, int]]:
+        """(start, size) of each run of pages that was ever written, in order; what an image has to hold."""
+        position = 0
+        while True:
+            try:
+                start = os.lseek(self._file, position, os.SEEK_DATA)
+            except OSError:
+                return
+            position = os.lseek(self._file, start, os.SEEK_HOLE)
+            yield start, position - start
+
+    def close(self) -> None:
+        """Give the memory back. Whoever still holds the buffer keeps it alive."""
+        try:
+            self.buffer.close()
+        except BufferError:  # the native engine still exports it; the mapping goes with the last reference
+            pass
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", -1) >= 0:
+            self.close()
+
+
+def _sparse_file(size: int) -> int:
+    # A shared file, not anonymous memory: SEEK_DATA then tells which pages were touched, by Python and by C alike.
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("vtd-memory", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor
