@@ -1,1 +1,1 @@
-"""The `vtd` command."""
+"""The command `vtd`: one module a command, which parses, calls one function and renders what it returns."""

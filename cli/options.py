@@ -1,0 +1,54 @@
+"""Arguments and options that commands share, and their types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from pagetables.address import parse_number, parse_source_id
+from pagetables.errors import InputError
+
+__all__ = ["DEVICE", "NUMBER", "image_options", "json_option", "pasid_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in the stubs only, before click 8.4
+    def __init__(self, name: str, parse: Callable[[str], int]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return self._parse(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _natural(text: str) -> int:
+    number = parse_number(text)
+    if number < 0:
+        raise InputError(f"{text!r} is negative: expected 0 or more")
+    return number
+
+
+NUMBER = _Parsed("number", _natural)
+DEVICE = _Parsed("bdf", parse_source_id)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+pasid_option = click.option("--pasid", type=NUMBER, metavar="N", help="Process address space id.")
+
+
+def image_options(command: F) -> F:
+    """IMAGE, `--registers FILE` and `--rtaddr ADDR`: the arguments `image`, `registers` and `rtaddr`."""
+    rtaddr = click.option(
+        "--rtaddr", type=NUMBER, metavar="ADDR", help="Root table address register, where the image has no registers."
+    )
+    registers = click.option(
+        "--registers", metavar="FILE", help="Registers of the unit: registers.json or a raw register page."
+    )
+    return click.argument("image")(registers(rtaddr(command)))

@@ -1,0 +1,80 @@
+"""What commands print: JSON for programs, text for people, progress on stderr.
+
+Everything is imported where it is used: `--help` needs none of it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["address", "console", "count", "emit_json", "human_size", "progress"]
+
+PIPE_WIDTH = 120  # columns where stdout is no terminal and COLUMNS does not say
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def emit_json(document: Any) -> None:
+    """Print one JSON document on stdout: indented on a terminal, on one line otherwise (`jq` or `json.tool` indent)."""
+    import json
+
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(json.dumps(document, indent=indent, allow_nan=False) + "\n")
+
+
+def console() -> Console:
+    """A rich console on stdout. Text is printed as it stands: no markup, no emoji, no guessed colours."""
+    from rich.console import Console
+
+    class _Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # the BrokenPipeError being handled: its exit status is decided in one place
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return _Output(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr while the block runs, if that is a terminal; yields what to call with the work just done."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(label, total=total)
+        yield lambda done: bars.update(task, advance=done)
+
+
+def address(value: int) -> str:
+    """An address as JSON and people get it: `0x1f000`."""
+    return f"{value:#x}"
+
+
+def human_size(size: int) -> str:
+    """A size for people, exact where it is whole: `4 KiB`, `1.5 GiB`, `512 B`."""
+    if size < 1024:
+        return f"{size} B"
+    power = min((size.bit_length() - 1) // 10, len(_UNITS))
+    whole, rest = divmod(size, 1024**power)
+    return f"{whole} {_UNITS[power - 1]}" if not rest else f"{size / 1024**power:.1f} {_UNITS[power - 1]}"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """A number and its noun: `1 leaf`, `2 leaves`, `5,285 pages`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
