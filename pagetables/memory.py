@@ -6,6 +6,7 @@ what is touched, with regions (below and above 4 GiB, holes between) that decide
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -47,38 +48,32 @@ class WritableMemory(Memory, Protocol):
 
 
 class PhysicalMemory:
-    """RAM in `regions` of (start, size), both multiples of the page size. Up to 64 TiB; untouched pages cost nothing."""
+    """RAM in `regions` of (start, size), both multiples of the page size. Up to 64 TiB; untouched pages cost nothing.
+
+    Regions that touch are one region. Host address of a byte: that of `buffer` plus its physical address; only
+    addresses inside the regions may be used.
+    """
 
     def __init__(self, regions: Iterable[tuple[int, int]]) -> None:
-        self.regions = tuple(sorted(regions))
-        self._check_regions()
-        self.span = max(start + size for start, size in self.regions)
+        self.regions = _joined(sorted(regions))
+        self._ranges = tuple((start, start + size) for start, size in self.regions)
+        self.span = self._ranges[-1][1]
         self._file = _sparse_file(self.span)
         self.buffer = mmap.mmap(self._file, self.span, flags=mmap.MAP_SHARED)
-
-    def _check_regions(self) -> None:
-        end = 0
-        if not self.regions:
-            raise InputError("a memory needs at least one region")
-        for start, size in self.regions:
-            if start % PAGE_SIZE or size % PAGE_SIZE or size <= 0 or start < 0:
-                raise InputError(f"region {start:#x}+{size:#x}: start and size must be multiples of {PAGE_SIZE:#x}")
-            if start < end:
-                raise InputError(f"region {start:#x}+{size:#x} overlaps the one before it, which ends at {end:#x}")
-            end = start + size
-        if end > SPAN_LIMIT:
-            raise InputError(f"memory up to {end:#x} is more than a process can map (at most {SPAN_LIMIT:#x})")
+        with contextlib.suppress(OSError, AttributeError):  # a hint: a huge page would make one byte cost 2 MiB
+            self.buffer.madvise(mmap.MADV_NOHUGEPAGE)
 
     def contains(self, address: int, size: int) -> bool:
         """True if all `size` bytes at `address` lie in one region."""
-        return any(start <= address and address + size <= start + length for start, length in self.regions)
+        return any(start <= address and address + size <= end for start, end in self._ranges)
 
     def load(self, address: int) -> int | None:
         """The little-endian qword at `address`, or None where there is no memory."""
-        if not self.contains(address, 8):
-            return None
-        value: int = _QWORD.unpack_from(self.buffer, address)[0]
-        return value
+        for start, end in self._ranges:  # not `contains`: every step of a walk comes through here
+            if start <= address <= end - 8:
+                value: int = _QWORD.unpack_from(self.buffer, address)[0]
+                return value
+        return None
 
     def store(self, address: int, value: int) -> bool:
         """Write the qword `value` at `address`; False where there is no memory."""
@@ -100,29 +95,45 @@ class PhysicalMemory:
         self.buffer[address : address + len(data)] = data
 
     def touched(self) -> Iterator[tuple[int, int]]:
-        """(start, size) of each run of pages that was ever written, in order; what an image has to hold."""
+        """(start, size) of each run of pages that was ever read or written, in order; all others read as zero."""
         position = 0
         while True:
             try:
                 start = os.lseek(self._file, position, os.SEEK_DATA)
-            except OSError:
+            except OSError:  # ENXIO: nothing more
                 return
             position = os.lseek(self._file, start, os.SEEK_HOLE)
             yield start, position - start
 
     def close(self) -> None:
         """Give the memory back. Whoever still holds the buffer keeps it alive."""
-        try:
+        with contextlib.suppress(BufferError):  # exported to C: the mapping goes with the last reference
             self.buffer.close()
-        except BufferError:  # the native engine still exports it; the mapping goes with the last reference
-            pass
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
     def __del__(self) -> None:
         if getattr(self, "_file", -1) >= 0:
-            self.close()
+            os.close(self._file)  # the mapping ends by itself, and may be exported still
+
+
+def _joined(regions: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    joined: list[tuple[int, int]] = []
+    for start, size in regions:
+        if start % PAGE_SIZE or size % PAGE_SIZE or size <= 0 or start < 0:
+            raise InputError(f"region {start:#x}+{size:#x}: start and size must be multiples of {PAGE_SIZE:#x}")
+        end = sum(joined[-1]) if joined else -1
+        if start < end:
+            raise InputError(f"region {start:#x}+{size:#x} overlaps the one before it, which ends at {end:#x}")
+        if start + size > SPAN_LIMIT:
+            raise InputError(f"memory up to {start + size:#x} is more than a process can map (at most {SPAN_LIMIT:#x})")
+        if start == end:
+            start, size = joined[-1][0], joined.pop()[1] + size
+        joined.append((start, size))
+    if not joined:
+        raise InputError("a memory needs at least one region")
+    return tuple(joined)
 
 
 def _sparse_file(size: int) -> int:
