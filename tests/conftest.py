@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def corpus_folder() -> Path | None:
 
 
 @pytest.fixture
-def corpus() -> Iterator[Path]:
+def corpus() -> Path:
     """The folder of the large recordings; skips loudly without VTD_CORPUS."""
     folder = corpus_folder()
     if folder is None:
@@ -43,4 +42,4 @@ def corpus() -> Iterator[Path]:
         pytest.skip("NOT RUN: set VTD_CORPUS to the folder of the large recordings")
     if not folder.is_dir():
         pytest.fail(f"VTD_CORPUS={folder} is not a folder")
-    yield folder
+    return folder
