@@ -1,8 +1,8 @@
 """What a kernel log says of remapping units: their capability words, and every generation of DMAR fault line.
 
 Linux's wording changed four times (drivers/iommu/intel/dmar.c, dmar_fault_do_one): the reason is decimal in the two
-oldest forms and hexadecimal once it carries 0x; addresses are hexadecimal always; the oldest form spreads over two lines.
-The kernel prints at most ten faults in five seconds, so faults that never reached the log are normal.
+oldest forms and hexadecimal once it carries 0x; addresses are hexadecimal always; the oldest form spreads over two
+lines. The kernel prints at most ten faults in five seconds, so faults that never reached the log are normal.
 """
 
 from __future__ import annotations
