@@ -1,0 +1,128 @@
+"""An image: physical memory as a file holds it. What the file does not hold is not there."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from pagetables.errors import NoMemory
+from pagetables.images.elf_format import Note
+
+__all__ = ["Image", "Segment"]
+
+_QWORD = struct.Struct("<Q")
+
+
+class Segment(NamedTuple):
+    """Physical memory from `start` on: `held` bytes in the file at `offset`, zeros up to `size`."""
+
+    start: int
+    size: int
+    offset: int
+    held: int
+
+    @property
+    def end(self) -> int:
+        """The first address behind the segment."""
+        return self.start + self.size
+
+
+class Image:
+    """Memory in a file, mapped and never copied. A `Memory`: `load` gives None, `read` raises NoMemory in the gaps.
+
+    `segments` are ascending and disjoint. `container` says what kind of file it is, `notes` what else it holds.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        container: str,
+        data: mmap.mmap | bytes,
+        segments: Sequence[Segment],
+        notes: Sequence[Note] = (),
+    ) -> None:
+        self.path = path
+        self.container = container
+        self.segments = tuple(segments)
+        self.notes = tuple(notes)
+        self._data = data
+        self._starts = [segment.start for segment in self.segments]
+
+    def load(self, address: int) -> int | None:
+        """The little-endian qword at `address`, or None where the image has no memory."""
+        segment = self._segment(address)
+        if segment is None:
+            return None
+        position = address - segment.start
+        if position + 8 <= segment.held:
+            value: int = _QWORD.unpack_from(self._data, segment.offset + position)[0]
+            return value
+        try:
+            return int.from_bytes(self.read(address, 8), "little")
+        except NoMemory:
+            return None
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at `address`; NoMemory where the image has a gap."""
+        return b"".join(self._pieces(address, size))
+
+    def contains(self, address: int, size: int) -> bool:
+        """True if the image has all `size` bytes at `address`."""
+        end = address + size
+        while address < end:
+            segment = self._segment(address)
+            if segment is None:
+                return False
+            address = segment.end
+        return True
+
+    @property
+    def regions(self) -> tuple[tuple[int, int], ...]:
+        """(start, size) of what the image has, ascending; segments that touch are one region."""
+        joined: list[tuple[int, int]] = []
+        for segment in self.segments:
+            if joined and sum(joined[-1]) == segment.start:
+                joined[-1] = (joined[-1][0], joined[-1][1] + segment.size)
+            else:
+                joined.append((segment.start, segment.size))
+        return tuple(joined)
+
+    def touched(self) -> Iterator[tuple[int, int]]:
+        """(start, size) of each run that the file holds, ascending; the rest of the regions reads as zero."""
+        return ((segment.start, segment.held) for segment in self.segments if segment.held)
+
+    def close(self) -> None:
+        """Give the file back."""
+        if isinstance(self._data, mmap.mmap):
+            self._data.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _segment(self, address: int) -> Segment | None:
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or address >= self.segments[index].end:
+            return None
+        return self.segments[index]
+
+    def _pieces(self, address: int, size: int) -> Iterator[bytes]:
+        if not self.contains(address, size):
+            raise NoMemory(address, size)
+        end = address + size
+        while address < end:
+            segment = self._segment(address)
+            if segment is None:
+                raise NoMemory(address, end - address)
+            position, length = address - segment.start, min(end, segment.end) - address
+            held = max(0, min(length, segment.held - position))
+            yield self._data[segment.offset + position : segment.offset + position + held] + bytes(length - held)
+            address += length
