@@ -1,0 +1,161 @@
+"""The mapping layer: domains, devices, maps and unmaps, over a driver, a page supply and an invalidation policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from emulator.engine import Engine
+from emulator.mapping.domain import BeyondWidth, Domain, DomainIds, TableShape
+from emulator.mapping.driver import UnitDriver
+from emulator.mapping.invalidation import InvalidationPolicy
+from emulator.mapping.supply import PageSupply
+from pagetables.address import DomainId, Gpa, Iova, SourceId
+from pagetables.errors import AlreadyMapped, MappingError, NotMapped, OutOfPages
+from pagetables.mapper import Stage
+from pagetables.memory import PhysicalMemory
+from pagetables.request import Permissions
+
+__all__ = ["FAILURES", "LayerStatistics", "MappingLayer", "TablePages", "failure_cause"]
+
+FAILURES = ("page", "address", "overlap", "not-mapped", "misaligned")
+
+
+def failure_cause(error: MappingError) -> str:
+    """One word of `FAILURES` for why a map or unmap was refused."""
+    match error:
+        case OutOfPages():
+            return "page"
+        case BeyondWidth():
+            return "address"
+        case AlreadyMapped():
+            return "overlap"
+        case NotMapped():
+            return "not-mapped"
+        case _:
+            return "misaligned"
+
+
+@dataclass(slots=True)
+class LayerStatistics:
+    """What was asked of the layer, and what it refused, by cause."""
+
+    maps: int = 0
+    unmaps: int = 0
+    failed_maps: dict[str, int] = field(default_factory=dict)
+    failed_unmaps: dict[str, int] = field(default_factory=dict)
+
+
+class TablePages:
+    """The page supply as mappers see it: counts the pages that are tables, or wait to be released."""
+
+    def __init__(self, supply: PageSupply) -> None:
+        self.live = 0
+        self.peak = 0
+        self.freed = 0
+        self._supply = supply
+
+    def take(self) -> Gpa | None:
+        """A page of the supply, counted."""
+        page = self._supply.take()
+        if page is not None:
+            self.live += 1
+            self.peak = max(self.peak, self.live)
+        return page
+
+    def released(self, count: int) -> None:
+        """So many pages went back to the supply."""
+        self.live -= count
+        self.freed += count
+
+    def as_dict(self) -> dict[str, int]:
+        """The counts as a report prints them."""
+        return {"peak": self.peak, "final": self.live, "freed": self.freed}
+
+
+class MappingLayer:
+    """Maps and unmaps for devices of one unit. Tables of new domains have `shape`."""
+
+    def __init__(
+        self,
+        memory: PhysicalMemory,
+        driver: UnitDriver,
+        engine: Engine,
+        supply: PageSupply,
+        policy: InvalidationPolicy,
+        shape: TableShape,
+        haw: int = 52,
+    ) -> None:
+        self.driver, self.supply, self.policy, self.shape = driver, supply, policy, shape
+        self.statistics = LayerStatistics()
+        self.pages = TablePages(supply)
+        self.domain_ids = DomainIds(driver.capabilities.domain_id_width)
+        self.domains: dict[DomainId, Domain] = {}
+        self._memory, self._engine = memory, engine
+        self._gpa_limit = 1 << haw
+        policy.released = self.pages.released
+
+    def create_domain(self) -> Domain:
+        """A domain with empty tables; NoDomainId or OutOfPages if there is nothing to make it of."""
+        domain_id = self.domain_ids.take()
+        iova_limit = 1 << self.driver.capabilities.mgaw if self.shape.stage is Stage.SECOND else self.shape.iova_limit
+        try:
+            domain = Domain(domain_id, self.shape, self._memory, self._engine, self.pages, iova_limit, self._gpa_limit)
+        except OutOfPages:
+            self.domain_ids.give_back(domain_id)
+            raise
+        self.domains[domain_id] = domain
+        return domain
+
+    def attach(self, domain: Domain, source_id: SourceId) -> None:
+        """Requests of `source_id` are translated by the domain's tables from now on."""
+        self.driver.attach(source_id, domain.domain_id, domain.table)
+        domain.devices.add(source_id)
+
+    def detach(self, domain: Domain, source_id: SourceId) -> None:
+        """Requests of `source_id` find nothing from now on. What waits in the domain's flush queue is done first."""
+        self.policy.detach(domain)
+        self.driver.detach(source_id)
+        domain.devices.discard(source_id)
+
+    def map(
+        self,
+        domain: Domain,
+        iova: Iova,
+        gpa: Gpa,
+        size: int,
+        permissions: Permissions,
+        leaf_levels: frozenset[int] | None = None,
+    ) -> None:
+        """Map [iova, iova + size) to gpa; a MappingError, counted by cause, leaves the range as it was."""
+        try:
+            domain.check(iova, gpa, size)
+            self.policy.mapped(domain, iova, size)
+            replaced = domain.mapper(leaf_levels).map(iova, gpa, size, permissions)
+        except MappingError as error:
+            _count(self.statistics.failed_maps, error)
+            raise
+        self.statistics.maps += 1
+        if replaced:
+            # A large leaf took the place of empty tables: paging-structure caches may still lead into them.
+            self.driver.invalidate_range(domain.domain_id, domain.table.stage, iova, size, leaves_only=False)
+            self.supply.give_back(replaced)
+            self.pages.released(len(replaced))
+        else:
+            self.driver.mapped(domain.domain_id, domain.table.stage, iova, size)
+
+    def unmap(self, domain: Domain, iova: Iova, size: int, cpu: int = 0) -> int:
+        """Remove what is mapped from `iova` on, up to `size` bytes or the first hole; the bytes removed."""
+        try:
+            domain.check(iova, 0, size)
+            removed = domain.mapper().unmap(iova, size)
+        except MappingError as error:
+            _count(self.statistics.failed_unmaps, error)
+            raise
+        self.statistics.unmaps += 1
+        self.policy.unmapped(domain, iova, removed.size, removed.freed, cpu)
+        return removed.size
+
+
+def _count(failures: dict[str, int], error: MappingError) -> None:
+    cause = failure_cause(error)
+    failures[cause] = failures.get(cause, 0) + 1

@@ -1,0 +1,112 @@
+"""Domains: the software's name for one set of tables, the devices that use it, and the tag it has in caches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from emulator.engine import Engine
+from pagetables.address import PAGE_SIZE, DomainId, SourceId, level_shift
+from pagetables.errors import MappingError, OutOfPages, VtdError
+from pagetables.mapper import PageTable, Stage, TableAllocator, TableMapper
+from pagetables.memory import PhysicalMemory
+
+__all__ = ["BeyondWidth", "Domain", "DomainIds", "NoDomainId", "TableShape"]
+
+FIRST_DOMAIN_ID = 2  # 0 tags absent entries in caching mode, 1 is pass-through and shared virtual addresses
+
+
+class NoDomainId(VtdError):
+    """Every domain-id of the unit is in use."""
+
+
+class BeyondWidth(MappingError):
+    """A range that the domain's tables cannot reach, or an address too wide for the unit."""
+
+
+class DomainIds:
+    """The domain-ids of one unit: the lowest free one is given; 0 and 1 are reserved."""
+
+    def __init__(self, width: int) -> None:
+        self.limit = 1 << width
+        self._next = FIRST_DOMAIN_ID
+        self._free: set[int] = set()
+
+    def take(self) -> DomainId:
+        """A domain-id nobody has; NoDomainId if there is none."""
+        if self._free:
+            lowest = min(self._free)
+            self._free.remove(lowest)
+            return DomainId(lowest)
+        if self._next >= self.limit:
+            raise NoDomainId(
+                f"all {self.limit - FIRST_DOMAIN_ID} domain-ids are in use (CAP.ND gives {self.limit}, 0 and 1 are "
+                "reserved); let devices share a domain, or use a profile with a larger ND"
+            )
+        self._next += 1
+        return DomainId(self._next - 1)
+
+    def give_back(self, domain_id: DomainId) -> None:
+        """The id is free again."""
+        self._free.add(domain_id)
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """How the tables of new domains look."""
+
+    stage: Stage = Stage.SECOND
+    levels: int = 4
+    leaf_levels: frozenset[int] = frozenset({1, 2, 3})
+
+    @property
+    def iova_limit(self) -> int:
+        """First IOVA that tables of this shape do not reach; of a first stage only the lower canonical half is used."""
+        return 1 << level_shift(self.levels + 1) - (self.stage is Stage.FIRST)
+
+
+class Domain:
+    """One set of tables. `iova_limit` and `gpa_limit` bound what may be mapped."""
+
+    def __init__(
+        self,
+        domain_id: DomainId,
+        shape: TableShape,
+        memory: PhysicalMemory,
+        engine: Engine,
+        supply: TableAllocator,
+        iova_limit: int,
+        gpa_limit: int,
+    ) -> None:
+        root = supply.take()
+        if root is None:
+            raise OutOfPages(f"no page for the root of domain-id {domain_id}", 0)
+        memory.write(root, bytes(PAGE_SIZE))
+        self.domain_id = domain_id
+        self.table = PageTable(shape.stage, root, shape.levels, shape.leaf_levels)
+        self.devices: set[SourceId] = set()
+        self.iova_limit, self.gpa_limit = min(iova_limit, shape.iova_limit), gpa_limit
+        self._memory, self._engine, self._supply = memory, engine, supply
+        self._mappers: dict[frozenset[int], TableMapper] = {}
+
+    def mapper(self, leaf_levels: frozenset[int] | None = None) -> TableMapper:
+        """A mapper of these tables; `leaf_levels` narrows the levels at which it may map pages."""
+        allowed = self.table.leaf_levels if leaf_levels is None else self.table.leaf_levels & leaf_levels | {1}
+        if allowed not in self._mappers:
+            table = replace(self.table, leaf_levels=frozenset(allowed))
+            self._mappers[allowed] = self._engine.mapper(self._memory, table, self._supply)
+        return self._mappers[allowed]
+
+    def check(self, iova: int, gpa: int, size: int) -> None:
+        """BeyondWidth if [iova, iova + size), or what it maps to, is out of reach; MappingError unless it is pages."""
+        if size <= 0 or (iova | gpa | size) % PAGE_SIZE:
+            raise MappingError(f"iova={iova:#x} gpa={gpa:#x} size={size:#x} are not whole pages", iova)
+        if iova < 0 or iova + size > self.iova_limit:
+            width = (self.iova_limit - 1).bit_length()
+            raise BeyondWidth(
+                f"iova={iova:#x}+{size:#x} is beyond the {width} bits of {self.table.levels}-level "
+                f"{self.table.stage.value} tables",
+                iova,
+            )
+        if gpa + size > self.gpa_limit:
+            width = (self.gpa_limit - 1).bit_length()
+            raise BeyondWidth(f"gpa={gpa:#x}+{size:#x} is beyond the host address width of {width} bits", iova)
