@@ -15,13 +15,11 @@ hashes and packs as one, and never changes.
 from __future__ import annotations
 
 import enum
-from typing import Any, ClassVar, Generic, Self, TypeVar, overload
+from typing import Any, ClassVar, NoReturn, Self, overload
 
 from pagetables.errors import LayoutError, UnknownField, near
 
-__all__ = ["Access", "Bits", "FW", "HW", "Ignored", "RO", "ROS", "RW", "RW1C", "RW1CS", "Reserved", "WO", "Word"]
-
-T = TypeVar("T", bound=int)
+__all__ = ["Access", "Bits", "HW", "Ignored", "RO", "ROS", "RW", "RW1C", "RW1CS", "Reserved", "WO", "Word"]
 
 
 class Access(enum.Enum):
@@ -29,7 +27,6 @@ class Access(enum.Enum):
 
     SW = "SW"  # written by software, in memory
     HW = "HW"  # written by hardware, in memory
-    FW = "FW"  # written by firmware, in memory
     RSVD = "RSVD"  # reserved: must be zero; checked where the specification checks it
     IGN = "IGN"  # ignored: never checked
     RO = "RO"  # register: read only
@@ -40,21 +37,24 @@ class Access(enum.Enum):
     RW1CS = "RW1CS"  # register: writing 1 clears, keeps its value over a warm reset
 
 
-class Bits(Generic[T]):
-    """A field of a `Word`: bits `hi` to `lo`, inclusive, counted from bit 0."""
+class Bits:
+    """A field of a `Word`: bits `hi` to `lo`, inclusive, counted from bit 0.
+
+    Of a word it reads as a plain integer, since a guest can write any value; `values` names those with a meaning.
+    """
 
     access: ClassVar[Access] = Access.SW
 
-    @overload
-    def __init__(self: Bits[int], hi: int, lo: int | None = None, about: str = "") -> None: ...
-    @overload
-    def __init__(self, hi: int, lo: int | None = None, about: str = "", *, kind: type[T]) -> None: ...
-    def __init__(self, hi: int, lo: int | None = None, about: str = "", *, kind: type[Any] = int) -> None:
+    def __init__(
+        self, hi: int, lo: int | None = None, about: str = "", *, values: type[enum.IntEnum] | None = None
+    ) -> None:
         self.hi = hi
         self.lo = hi if lo is None else lo
         self.about = about
-        self.kind = kind
+        self.values = values
         self.name = ""
+        if not 0 <= self.lo <= self.hi:
+            raise LayoutError(f"bits {self.hi}:{self.lo}: expected high bit, then low bit, counted from 0")
         self.limit = (1 << self.width) - 1
 
     def __set_name__(self, owner: type[Word], name: str) -> None:
@@ -63,12 +63,9 @@ class Bits(Generic[T]):
     @overload
     def __get__(self, word: None, owner: type[Word]) -> Self: ...
     @overload
-    def __get__(self, word: Word, owner: type[Word]) -> T: ...
-    def __get__(self, word: Word | None, owner: type[Word]) -> Any:
-        if word is None:
-            return self
-        value = (int(word) >> self.lo) & self.limit
-        return value if self.kind is int else self.kind(value)
+    def __get__(self, word: Word, owner: type[Word]) -> int: ...
+    def __get__(self, word: Word | None, owner: type[Word]) -> Self | int:
+        return self if word is None else int(word) >> self.lo & self.limit
 
     @property
     def width(self) -> int:
@@ -92,72 +89,66 @@ class Bits(Generic[T]):
         return int(value) << self.lo
 
 
-class HW(Bits[T]):
+class HW(Bits):
     """Written by hardware (accessed and dirty bits, logs)."""
 
     access = Access.HW
 
 
-class FW(Bits[T]):
-    """Written by firmware (ACPI)."""
-
-    access = Access.FW
-
-
-class RO(Bits[T]):
+class RO(Bits):
     """Register field: software can only read it."""
 
     access = Access.RO
 
 
-class RW(Bits[T]):
+class RW(Bits):
     """Register field: software reads and writes it."""
 
     access = Access.RW
 
 
-class WO(Bits[T]):
+class WO(Bits):
     """Register field: writes act, reads return 0."""
 
     access = Access.WO
 
 
-class ROS(Bits[T]):
+class ROS(Bits):
     """Register field: read only, sticky over a warm reset."""
 
     access = Access.ROS
 
 
-class RW1C(Bits[T]):
+class RW1C(Bits):
     """Register field: writing 1 clears the bit, writing 0 leaves it."""
 
     access = Access.RW1C
 
 
-class RW1CS(Bits[T]):
+class RW1CS(Bits):
     """Register field: writing 1 clears the bit; sticky over a warm reset."""
 
     access = Access.RW1CS
 
 
-class Reserved(Bits[int]):
+class Reserved(Bits):
     """Must be zero."""
 
     access = Access.RSVD
 
 
-class Ignored(Bits[int]):
+class Ignored(Bits):
     """Never looked at by hardware."""
 
     access = Access.IGN
 
 
 class Word(int):
-    """Base of all layouts. Subclasses give `width` (bits) and declare fields from bit 0 upwards."""
+    """Base of all layouts. A subclass gives `width` (bits) and declares fields from bit 0 upwards, or inherits both."""
 
     width: ClassVar[int] = 0
     name: ClassVar[str] = ""
-    fields_by_name: ClassVar[dict[str, Bits[Any]]] = {}
+    fields_by_name: ClassVar[dict[str, Bits]] = {}
     reserved_mask: ClassVar[int] = 0
     ignored_mask: ClassVar[int] = 0
 
@@ -168,16 +159,25 @@ class Word(int):
         cls.name = name if name is not None else cls.__name__.lower()
         own = {key: value for key, value in vars(cls).items() if isinstance(value, Bits)}
         if own:
+            cls._check_names(own)
             cls._check_tiling(own)
             cls.fields_by_name = own
             cls.reserved_mask = sum(f.mask for f in own.values() if f.access is Access.RSVD)
             cls.ignored_mask = sum(f.mask for f in own.values() if f.access is Access.IGN)
 
     @classmethod
-    def _check_tiling(cls, fields: dict[str, Bits[Any]]) -> None:
+    def _check_names(cls, fields: dict[str, Bits]) -> None:
+        if cls.fields_by_name:
+            raise LayoutError(f"{cls.__name__}: declares fields of its own and inherits others; expected one of both")
+        hidden = [name for name in fields if any(hasattr(base, name) for base in cls.__bases__)]
+        if hidden:
+            raise LayoutError(f"{cls.__name__}.{hidden[0]}: hides what every word has under that name; append a _")
+
+    @classmethod
+    def _check_tiling(cls, fields: dict[str, Bits]) -> None:
         expected = 0
         for field in fields.values():
-            if field.lo != expected or field.hi < field.lo:
+            if field.lo != expected:
                 raise LayoutError(f"{cls.__name__}.{field.name}: starts at bit {field.lo}, expected {expected}")
             expected = field.hi + 1
         if expected != cls.width:
@@ -188,8 +188,11 @@ class Word(int):
             raise LayoutError(f"{cls.__name__}: {value:#x} does not fit {cls.width} bits")
         return super().__new__(cls, value)
 
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a word never changes: use replace({name}=...), which returns another")
+
     @classmethod
-    def field(cls, name: str) -> Bits[Any]:
+    def field(cls, name: str) -> Bits:
         """The field called `name` (any case); UnknownField with what is near otherwise."""
         key = name.lower()
         found = cls.fields_by_name.get(key) or cls.fields_by_name.get(key + "_")
@@ -211,9 +214,9 @@ class Word(int):
         return type(self)(raw)
 
     def fields(self) -> dict[str, int]:
-        """Field name to value, without reserved and ignored bits, in bit order."""
-        hidden = (Access.RSVD, Access.IGN)
-        return {f.name: int(getattr(self, f.name)) for f in self.fields_by_name.values() if f.access not in hidden}
+        """The manual's field names, in lower case, to values; in bit order, without reserved and ignored bits."""
+        shown = (field for field in self.fields_by_name.values() if field.access not in (Access.RSVD, Access.IGN))
+        return {field.label.lower(): int(self) >> field.lo & field.limit for field in shown}
 
     @classmethod
     def from_bytes(  # type: ignore[override]  # a word knows its own length and byte order
@@ -230,8 +233,12 @@ class Word(int):
 
     @classmethod
     def from_qwords(cls, *qwords: int) -> Self:
-        """The word from 64-bit parts, lowest first."""
-        return cls(sum(part << (64 * i) for i, part in enumerate(qwords)))
+        """The word from its 64-bit parts, lowest first: exactly as many as it has."""
+        expected = max(cls.width // 64, 1)
+        if len(qwords) != expected or not all(0 <= part < 1 << 64 for part in qwords):
+            given = ", ".join(f"{part:#x}" for part in qwords)
+            raise LayoutError(f"{cls.__name__} is made of {expected} words of 64 bits, got {given or 'none'}")
+        return cls(sum(part << 64 * i for i, part in enumerate(qwords)))
 
     def qwords(self) -> tuple[int, ...]:
         """The word in 64-bit parts, lowest first."""

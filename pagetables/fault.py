@@ -1,6 +1,7 @@
 """Fault reasons, by the specification's code, with condition name and meaning; and the fault a request ends in.
 
-Source: facts 6.6, transcribed; tests hold every row against fixtures/layouts/fault-codes.csv.
+Codes from 0x30 on are those of scalable mode; 0x20 to 0x29 belong to interrupt remapping. Tests hold every row against
+fixtures/layouts/fault-codes.csv.
 """
 
 from __future__ import annotations
@@ -49,18 +50,17 @@ class FaultReason(enum.IntEnum):
         0x06,
         "LGN.3",
         True,
-        "read or AtomicOp without accumulated R permission (zero-length read counts as read only if "
-        "CAP.ZLR=0)",
+        "read or AtomicOp without accumulated R permission (zero-length read counts as read only if CAP.ZLR=0)",
     )
     SS_ENTRY_ACCESS = 0x07, "LSS.1 (LSL.1)", True, "access error on a second-stage entry other than the root table"
     ROOT_ACCESS = 0x08, "LRT.1", False, "access error on the root entry"
     CONTEXT_ACCESS = 0x09, "LCT.1", False, "access error on the context entry"
-    ROOT_RESERVED = 0x0a, "LRT.3", False, "reserved bit set in a present root entry"
-    CONTEXT_RESERVED = 0x0b, "LCT.3", True, "reserved bit set in a present context entry"
-    SS_ENTRY_RESERVED = 0x0c, "LSS.2 (LSL.2)", True, "reserved bit set in a present second-stage entry"
-    TRANSLATION_TYPE_BLOCKED = 0x0d, "LCT.5", True, "translation request or translated request while TT is not 01"
+    ROOT_RESERVED = 0x0A, "LRT.3", False, "reserved bit set in a present root entry"
+    CONTEXT_RESERVED = 0x0B, "LCT.3", True, "reserved bit set in a present context entry"
+    SS_ENTRY_RESERVED = 0x0C, "LSS.2 (LSL.2)", True, "reserved bit set in a present second-stage entry"
+    TRANSLATION_TYPE_BLOCKED = 0x0D, "LCT.5", True, "translation request or translated request while TT is not 01"
     OUTPUT_IN_INTERRUPT_RANGE = (
-        0x0e,
+        0x0E,
         "LGN.4",
         True,
         "address after translation lies in 0xFEE00000-0xFEEFFFFF (for TT=10 and translated requests: the "
@@ -109,7 +109,7 @@ class FaultReason(enum.IntEnum):
     RTA_4 = 0x33, "RTA.4", False, "name listed by one source only, condition not known"
     SM_ROOT_ACCESS = 0x38, "SRT.1", False, "access error on the root entry"
     SM_ROOT_NOT_PRESENT = 0x39, "SRT.2", False, "LP=0 (devfn<128) or UP=0 (devfn>=128)"
-    SM_ROOT_RESERVED = 0x3a, "SRT.3", False, "reserved bit set in a present root entry half"
+    SM_ROOT_RESERVED = 0x3A, "SRT.3", False, "reserved bit set in a present root entry half"
     SM_CONTEXT_ACCESS = 0x40, "SCT.1", False, "access error on the context entry"
     SM_CONTEXT_NOT_PRESENT = 0x41, "SCT.2", True, "P=0 in the context entry"
     SM_CONTEXT_RESERVED = 0x42, "SCT.3", True, "reserved bit set in a present context entry"
@@ -130,16 +130,16 @@ class FaultReason(enum.IntEnum):
     PASID_DIRECTORY_RESERVED = 0x52, "SPD.3", True, "reserved bit set in a present directory entry"
     PASID_ENTRY_ACCESS = 0x58, "SPT.1", False, "access error on the PASID table entry"
     PASID_ENTRY_NOT_PRESENT = 0x59, "SPT.2", True, "P=0 in the PASID table entry"
-    PASID_ENTRY_RESERVED = 0x5a, "SPT.3", True, "reserved bit set in a present PASID table entry"
+    PASID_ENTRY_RESERVED = 0x5A, "SPT.3", True, "reserved bit set in a present PASID table entry"
     PASID_ENTRY_INVALID = (
-        0x5b,
+        0x5B,
         "SPT.4",
         True,
         "entry programmed wrongly: PGTT 0 or 5-7, or not supported; AW not in SAGAW; FSPM reserved or 5-level "
         "without FS5LP; SSADE without SSADS; SRE/EAFE/PWSNP and similar without the capability",
     )
-    EXECUTE_REQUEST_DISABLED = 0x5c, "SPT.5", True, "ERE=0 and the request has execute-requested set"
-    SUPERVISOR_REQUEST_DISABLED = 0x5d, "SPT.6", True, "SRE=0 and the request has privileged-mode set"
+    EXECUTE_REQUEST_DISABLED = 0x5C, "SPT.5", True, "ERE=0 and the request has execute-requested set"
+    SUPERVISOR_REQUEST_DISABLED = 0x5D, "SPT.6", True, "SRE=0 and the request has privileged-mode set"
     FS_ENTRY_ACCESS = 0x70, "SFS.1 (SFL.1)", True, "access error on a first-stage entry below the root table"
     FS_NOT_PRESENT = 0x71, "SFS.2 (SFL.2)", True, "P=0 in a first-stage entry"
     FS_RESERVED = 0x72, "SFS.3 (SFL.3)", True, "reserved bit set in a present first-stage entry"
@@ -165,15 +165,15 @@ class FaultReason(enum.IntEnum):
         True,
         "R=W=0 in an entry of the walk, or R=W=0 after accumulating the permissions",
     )
-    SM_SS_RESERVED = 0x7a, "SSS.3 (SSL.3)", True, "reserved bit set in a present second-stage entry"
-    SM_SS_ROOT_ACCESS = 0x7b, "SSS.4 (SSL.4)", True, "access error on the first table, reached through SSPTPTR"
+    SM_SS_RESERVED = 0x7A, "SSS.3 (SSL.3)", True, "reserved bit set in a present second-stage entry"
+    SM_SS_ROOT_ACCESS = 0x7B, "SSS.4 (SSL.4)", True, "access error on the first table, reached through SSPTPTR"
     SS_UPDATE_NOT_SNOOPED = (
-        0x7c,
+        0x7C,
         "SSS.5 (SSL.5)",
         True,
         "an A or D bit must be set but the walk is not snooped (PWSNP=0 or SMPWCS=0)",
     )
-    SS_UPDATE_FAILED = 0x7d, "SSS.6 (SSL.6)", True, "atomic update of an A or D bit failed"
+    SS_UPDATE_FAILED = 0x7D, "SSS.6 (SSL.6)", True, "atomic update of an A or D bit failed"
     NOT_CANONICAL = 0x80, "SGN.1", True, "input address of a first-stage walk is not canonical for the paging mode"
     USER_DENIED = 0x81, "SGN.2", True, "user request hits U/S=0 in a first-stage entry"
     EXECUTE_DENIED = 0x82, "SGN.3", True, "execute request without execute permission (XD, SMEP or X=0)"

@@ -49,6 +49,7 @@ from pagetables.layouts.pasid import (
     PasidTableEntry,
     PasidTableEntryRev3Qword1,
 )
+from pagetables.layouts.registers import REGISTERS
 from pagetables.layouts.second_stage import (
     SsPde2M,
     SsPdeTable,
@@ -58,7 +59,6 @@ from pagetables.layouts.second_stage import (
     SsPml5E,
     SsPte,
 )
-from pagetables.layouts.registers import REGISTERS
 
 __all__ = [
     "LAYOUTS",

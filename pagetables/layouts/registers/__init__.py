@@ -1,4 +1,4 @@
-"""Every register of the map (facts: 1.2), by the manual's name. Behaviour lives in emulator.unit."""
+"""Every register of the register page, by the manual's name. Behaviour lives in emulator.unit."""
 
 from __future__ import annotations
 
@@ -36,8 +36,6 @@ from pagetables.layouts.registers.faults import (
 from pagetables.layouts.registers.mtrr import (
     MtrrCapability,
     MtrrDefault,
-    MtrrFix16K80000,
-    MtrrFix16KA0000,
     MtrrFix4KC0000,
     MtrrFix4KC8000,
     MtrrFix4KD0000,
@@ -46,6 +44,8 @@ from pagetables.layouts.registers.mtrr import (
     MtrrFix4KE8000,
     MtrrFix4KF0000,
     MtrrFix4KF8000,
+    MtrrFix16K80000,
+    MtrrFix16KA0000,
     MtrrFix64K00000,
     MtrrPhysBase,
     MtrrPhysMask,

@@ -1,11 +1,21 @@
-"""Enhanced and virtual command interfaces (facts: 1.7, 1.2)."""
+"""Enhanced and virtual command interfaces as registers."""
 
 from __future__ import annotations
 
 from pagetables.bits import RO, RW, Reserved
 from pagetables.layouts.registers.register import Register
 
-__all__ = ["EnhancedCommand", "EnhancedCommandCapability", "EnhancedCommandOperand", "EnhancedCommandResponse", "EnhancedCommandStatus", "VirtualCommand", "VirtualCommandCapability", "VirtualCommandOperand", "VirtualCommandResponse"]
+__all__ = [
+    "EnhancedCommand",
+    "EnhancedCommandCapability",
+    "EnhancedCommandOperand",
+    "EnhancedCommandResponse",
+    "EnhancedCommandStatus",
+    "VirtualCommand",
+    "VirtualCommandCapability",
+    "VirtualCommandOperand",
+    "VirtualCommandResponse",
+]
 
 
 class EnhancedCommand(Register, name="ECMD", width=64, offset=0x400):
@@ -25,7 +35,7 @@ class EnhancedCommandOperand(Register, name="ECEO", width=64, offset=0x408):
 class EnhancedCommandResponse(Register, name="ECRSP", width=64, offset=0x410):
     """Enhanced command response."""
 
-    ip = RO(0, 0, "in progress")
+    ip = RO(0, about="in progress")
     sc = RO(7, 1, "status code, 0 = success")
     rslt = RO(63, 8, "result")
 
@@ -42,30 +52,30 @@ class EnhancedCommandCapability(Register, name="ECCAP", width=64, offset=0x430, 
     cmds = RO(63, 0, "bit i of ECCAP[k]: command 64*k+i supported")
 
 
-class VirtualCommand(Register, name="VCMD", width=64, offset=0xe00):
+class VirtualCommand(Register, name="VCMD", width=64, offset=0xE00):
     """Virtual command (rev >= 3.3; emulators only)."""
 
     cmd = RW(7, 0, "1 allocate PASID, 2 free PASID")
     op = RW(63, 8, "operand")
 
 
-class VirtualCommandOperand(Register, name="VCMD_EO", width=64, offset=0xe08):
+class VirtualCommandOperand(Register, name="VCMD_EO", width=64, offset=0xE08):
     """Virtual command extended operand."""
 
     ob = RW(63, 0, "operand B")
 
 
-class VirtualCommandResponse(Register, name="VCRSP", width=64, offset=0xe10):
+class VirtualCommandResponse(Register, name="VCRSP", width=64, offset=0xE10):
     """Virtual command response."""
 
-    ip = RO(0, 0, "in progress")
+    ip = RO(0, about="in progress")
     sc = RO(2, 1, "status code (older Linux read bits 7:1)")
     rsvd_7_3 = Reserved(7, 3)
     rslt = RO(63, 8, "result")
 
 
-class VirtualCommandCapability(Register, name="VCCAP", width=64, offset=0xe30):
+class VirtualCommandCapability(Register, name="VCCAP", width=64, offset=0xE30):
     """Virtual command capability."""
 
-    pas = RO(0, 0, "PASID allocation supported")
+    pas = RO(0, about="PASID allocation supported")
     rsvd_63_1 = Reserved(63, 1)

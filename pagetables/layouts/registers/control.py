@@ -1,11 +1,22 @@
-"""Version, capabilities, global command and status, root table address, register-based invalidation (facts: 1.2-1.4, 7.8)."""
+"""Version, capabilities, global command and status, root table address, register-based invalidation."""
 
 from __future__ import annotations
 
-from pagetables.bits import RO, RW, Reserved, WO
+from pagetables.bits import RO, RW, WO, Reserved
 from pagetables.layouts.registers.register import Register
+from pagetables.layouts.values import ContextGranularity, IotlbGranularity, TableMode
 
-__all__ = ["Capability", "ContextCommand", "ExtendedCapability", "GlobalCommand", "GlobalStatus", "InvalidateAddress", "IotlbCommand", "RootTableAddress", "Version"]
+__all__ = [
+    "Capability",
+    "ContextCommand",
+    "ExtendedCapability",
+    "GlobalCommand",
+    "GlobalStatus",
+    "InvalidateAddress",
+    "IotlbCommand",
+    "RootTableAddress",
+    "Version",
+]
 
 
 class Version(Register, name="VER", width=32, offset=0x0, reset=None):
@@ -20,82 +31,82 @@ class Capability(Register, name="CAP", width=64, offset=0x8, reset=None):
     """Capabilities."""
 
     nd = RO(2, 0, "domain-id width = 4+2*ND bits (7 reserved)")
-    afl = RO(3, 3, "advanced fault logging (removed in rev 4.x: reserved, report 0)")
-    rwbf = RO(4, 4, "software must flush write buffers")
-    plmr = RO(5, 5, "protected low-memory region supported")
-    phmr = RO(6, 6, "protected high-memory region supported")
-    cm = RO(7, 7, "caching mode (may cache not-present/erroneous entries)")
+    afl = RO(3, about="advanced fault logging (removed in rev 4.x: reserved, report 0)")
+    rwbf = RO(4, about="software must flush write buffers")
+    plmr = RO(5, about="protected low-memory region supported")
+    phmr = RO(6, about="protected high-memory region supported")
+    cm = RO(7, about="caching mode (may cache not-present/erroneous entries)")
     sagaw = RO(12, 8, "second-stage AGAW bitmap: b1 39-bit/3-level, b2 48/4, b3 57/5, b0 and b4 reserved")
     rsvd_15_13 = Reserved(15, 13)
     mgaw = RO(21, 16, "maximum guest address width minus 1")
-    zlr = RO(22, 22, "zero-length reads to write-only pages allowed")
-    dep23 = RO(23, 23, "deprecated (was ISOCH); report 0")
+    zlr = RO(22, about="zero-length reads to write-only pages allowed")
+    dep23 = RO(23, about="deprecated (was ISOCH); report 0")
     fro = RO(33, 24, "offset of FRCD[0] in units of 16 bytes")
     sslps = RO(37, 34, "second-stage large pages: b0 2M, b1 1G, b2/b3 reserved; legal values 0,1,3")
     rsvd_38_38 = Reserved(38)
-    psi = RO(39, 39, "page-selective invalidation")
+    psi = RO(39, about="page-selective invalidation")
     nfr = RO(47, 40, "number of fault recording registers minus 1")
     mamv = RO(53, 48, "largest AM accepted by page-selective IOTLB invalidation")
-    dwd = RO(54, 54, "write draining (deprecated, report 1)")
-    drd = RO(55, 55, "read draining (deprecated, report 1)")
-    fs1gp = RO(56, 56, "first-stage 1 GiB pages")
+    dwd = RO(54, about="write draining (deprecated, report 1)")
+    drd = RO(55, about="read draining (deprecated, report 1)")
+    fs1gp = RO(56, about="first-stage 1 GiB pages")
     rsvd_58_57 = Reserved(58, 57)
-    pi = RO(59, 59, "posted interrupts")
-    fs5lp = RO(60, 60, "first-stage 5-level paging")
-    ecmds = RO(61, 61, "enhanced command interface (rev >= 4.0)")
-    esirtps = RO(62, 62, "hardware invalidates the IEC on SIRTP")
-    esrtps = RO(63, 63, "hardware invalidates all DMA caches on SRTP")
+    pi = RO(59, about="posted interrupts")
+    fs5lp = RO(60, about="first-stage 5-level paging")
+    ecmds = RO(61, about="enhanced command interface (rev >= 4.0)")
+    esirtps = RO(62, about="hardware invalidates the IEC on SIRTP")
+    esrtps = RO(63, about="hardware invalidates all DMA caches on SRTP")
 
 
 class ExtendedCapability(Register, name="ECAP", width=64, offset=0x10, reset=None):
     """Extended capabilities."""
 
-    c = RO(0, 0, "page-walk coherency (root/context/PASID tables, IRT, PID, legacy second-stage tables)")
-    qi = RO(1, 1, "queued invalidation")
-    dt = RO(2, 2, "device-TLB (ATS)")
-    ir = RO(3, 3, "interrupt remapping")
-    eim = RO(4, 4, "extended interrupt mode (32-bit APIC ids)")
-    dep5 = RO(5, 5, "deprecated (was caching hints)")
-    pt = RO(6, 6, "pass-through")
-    sc = RO(7, 7, "snoop control (SNP bit honoured)")
+    c = RO(0, about="page-walk coherency (root/context/PASID tables, IRT, PID, legacy second-stage tables)")
+    qi = RO(1, about="queued invalidation")
+    dt = RO(2, about="device-TLB (ATS)")
+    ir = RO(3, about="interrupt remapping")
+    eim = RO(4, about="extended interrupt mode (32-bit APIC ids)")
+    dep5 = RO(5, about="deprecated (was caching hints)")
+    pt = RO(6, about="pass-through")
+    sc = RO(7, about="snoop control (SNP bit honoured)")
     iro = RO(17, 8, "offset of IVA/IOTLB registers in units of 16 bytes")
     rsvd_19_18 = Reserved(19, 18)
     mhmv = RO(23, 20, "largest IM accepted by IEC invalidation")
-    dep24 = RO(24, 24, "deprecated (was ECS, extended context)")
-    mts = RO(25, 25, "memory type support")
-    nest = RO(26, 26, "nested translation")
-    rsvd_27_27 = Reserved(27, 27, "reserved (was DIS)")
-    dep28 = RO(28, 28, "deprecated (first PASID attempt, never valid)")
-    prs = RO(29, 29, "page request support")
-    ers = RO(30, 30, "execute requests")
-    srs = RO(31, 31, "supervisor requests")
+    dep24 = RO(24, about="deprecated (was ECS, extended context)")
+    mts = RO(25, about="memory type support")
+    nest = RO(26, about="nested translation")
+    rsvd_27_27 = Reserved(27, about="reserved (was DIS)")
+    dep28 = RO(28, about="deprecated (first PASID attempt, never valid)")
+    prs = RO(29, about="page request support")
+    ers = RO(30, about="execute requests")
+    srs = RO(31, about="supervisor requests")
     rsvd_32_32 = Reserved(32)
-    nwfs = RO(33, 33, "no-write flag in translation requests honoured")
-    eafs = RO(34, 34, "extended accessed flag")
+    nwfs = RO(33, about="no-write flag in translation requests honoured")
+    eafs = RO(34, about="extended accessed flag")
     pss = RO(39, 35, "PASID width minus 1")
-    pasid = RO(40, 40, "requests with PASID supported")
-    dit = RO(41, 41, "device-TLB invalidation throttle (PFSID honoured)")
-    pds = RO(42, 42, "page-request drain (wait descriptor PD)")
-    smts = RO(43, 43, "scalable mode")
-    vcs = RO(44, 44, "virtual command interface (0 on physical hardware)")
-    ssads = RO(45, 45, "second-stage accessed/dirty")
-    ssts = RO(46, 46, "second-stage translation")
-    fsts = RO(47, 47, "first-stage translation")
-    smpwcs = RO(48, 48, "scalable-mode page-walk coherency (PWSNP honoured)")
-    rps = RO(49, 49, "RID_PASID field honoured")
-    tdxio = RO(50, 50, "TDX-IO support (report 0)")
-    pms = RO(51, 51, "performance monitoring")
-    adms = RO(52, 52, "abort-DMA mode")
-    rprivs = RO(53, 53, "RID_PRIV field honoured")
+    pasid = RO(40, about="requests with PASID supported")
+    dit = RO(41, about="device-TLB invalidation throttle (PFSID honoured)")
+    pds = RO(42, about="page-request drain (wait descriptor PD)")
+    smts = RO(43, about="scalable mode")
+    vcs = RO(44, about="virtual command interface (0 on physical hardware)")
+    ssads = RO(45, about="second-stage accessed/dirty")
+    ssts = RO(46, about="second-stage translation")
+    fsts = RO(47, about="first-stage translation")
+    smpwcs = RO(48, about="scalable-mode page-walk coherency (PWSNP honoured)")
+    rps = RO(49, about="RID_PASID field honoured")
+    tdxio = RO(50, about="TDX-IO support (report 0)")
+    pms = RO(51, about="performance monitoring")
+    adms = RO(52, about="abort-DMA mode")
+    rprivs = RO(53, about="RID_PRIV field honoured")
     rsvd_54_54 = Reserved(54)
-    hpts = RO(55, 55, "rev 5.x only, single source: host permission table; treat as reserved 0")
-    ptrs = RO(56, 56, "rev 5.x only, single source; treat as reserved 0")
-    ssirw = RO(57, 57, "rev 5.x only, single source; treat as reserved 0")
-    sms = RO(58, 58, "stop-marker support")
+    hpts = RO(55, about="host permission table (rev 5.x; report 0)")
+    ptrs = RO(56, about="PASID in translated requests (rev 5.x; report 0)")
+    ssirw = RO(57, about="sources disagree on name and meaning (rev 5.x; report 0)")
+    sms = RO(58, about="stop-marker support")
     rsvd_59_59 = Reserved(59)
-    rdts = RO(60, 60, "rev 5.x only, single source; treat as reserved 0")
-    eimer = RO(61, 61, "rev 5.x only, single source; treat as reserved 0")
-    irreq = RO(62, 62, "rev 5.x only, single source; treat as reserved 0")
+    rdts = RO(60, about="rev 5.x only, one source; report 0")
+    eimer = RO(61, about="rev 5.x only, one source; report 0")
+    irreq = RO(62, about="rev 5.x only, one source; report 0")
     rsvd_63_63 = Reserved(63)
 
 
@@ -103,71 +114,71 @@ class GlobalCommand(Register, name="GCMD", width=32, offset=0x18):
     """Global command; reads return 0 or are undefined."""
 
     rsvd_22_0 = Reserved(22, 0)
-    cfi = WO(23, 23, "compatibility-format interrupts pass (persistent)")
-    sirtp = WO(24, 24, "set IRT pointer (one shot)")
-    ire = WO(25, 25, "interrupt remapping enable (persistent)")
-    qie = WO(26, 26, "queued invalidation enable (persistent)")
-    wbf = WO(27, 27, "write-buffer flush (one shot)")
-    eafl = WO(28, 28, "advanced fault log enable (legacy; reserved in rev 4.x)")
-    sfl = WO(29, 29, "set fault log (legacy; reserved in rev 4.x)")
-    srtp = WO(30, 30, "set root table pointer (one shot)")
-    te = WO(31, 31, "translation enable (persistent)")
+    cfi = WO(23, about="compatibility-format interrupts pass (persistent)")
+    sirtp = WO(24, about="set IRT pointer (one shot)")
+    ire = WO(25, about="interrupt remapping enable (persistent)")
+    qie = WO(26, about="queued invalidation enable (persistent)")
+    wbf = WO(27, about="write-buffer flush (one shot)")
+    eafl = WO(28, about="advanced fault log enable (legacy; reserved in rev 4.x)")
+    sfl = WO(29, about="set fault log (legacy; reserved in rev 4.x)")
+    srtp = WO(30, about="set root table pointer (one shot)")
+    te = WO(31, about="translation enable (persistent)")
 
 
-class GlobalStatus(Register, name="GSTS", width=32, offset=0x1c):
+class GlobalStatus(Register, name="GSTS", width=32, offset=0x1C):
     """Global status."""
 
     rsvd_22_0 = Reserved(22, 0)
-    cfis = RO(23, 23, "mirrors CFI")
-    irtps = RO(24, 24, "0 while SIRTP in progress, 1 when done")
-    ires = RO(25, 25, "mirrors IRE")
-    qies = RO(26, 26, "mirrors QIE")
-    wbfs = RO(27, 27, "1 while a write-buffer flush is in progress")
-    afls = RO(28, 28, "legacy; reserved in rev 4.x")
-    fls = RO(29, 29, "legacy; reserved in rev 4.x")
-    rtps = RO(30, 30, "0 while SRTP in progress, 1 when done")
-    tes = RO(31, 31, "mirrors TE")
+    cfis = RO(23, about="mirrors CFI")
+    irtps = RO(24, about="0 while SIRTP in progress, 1 when done")
+    ires = RO(25, about="mirrors IRE")
+    qies = RO(26, about="mirrors QIE")
+    wbfs = RO(27, about="1 while a write-buffer flush is in progress")
+    afls = RO(28, about="legacy; reserved in rev 4.x")
+    fls = RO(29, about="legacy; reserved in rev 4.x")
+    rtps = RO(30, about="0 while SRTP in progress, 1 when done")
+    tes = RO(31, about="mirrors TE")
 
 
 class RootTableAddress(Register, name="RTADDR", width=64, offset=0x20):
     """Root table address; latched by GCMD.SRTP."""
 
     rsvd_9_0 = Reserved(9, 0)
-    ttm = RW(11, 10, "0 legacy, 1 scalable, 2 reserved (was extended), 3 abort-DMA")
-    rta = RW(63, 12, "root table page; 63:HAW reserved")
+    ttm = RW(11, 10, "table mode: 0 legacy, 1 scalable, 2 reserved, 3 abort", values=TableMode)
+    rta = RW(63, 12, "root table page (63:HAW not implemented: read 0)")
 
 
 class ContextCommand(Register, name="CCMD", width=64, offset=0x28):
-    """Context command (register-based; gone when VER.MAJ>=6)."""
+    """Context command: register-based context-cache invalidation (gone from VER.MAJ=6 on)."""
 
-    did = RW(15, 0, "domain")
+    did = RW(15, 0, "domain id")
     sid = WO(31, 16, "source id")
-    fm = WO(33, 32, "function mask: 0 none, 1 bit2, 2 bits2:1, 3 bits2:0 ignored")
+    fm = WO(33, 32, "function mask: ignore 0 none, 1 bit 2, 2 bits 2:1, 3 bits 2:0 of the function")
     rsvd_58_34 = Reserved(58, 34)
-    caig = RO(60, 59, "granularity performed: 1 global 2 domain 3 device")
-    cirg = RW(62, 61, "granularity requested")
-    icc = RW(63, 63, "start; hardware clears when done")
+    caig = RO(60, 59, "granularity performed", values=ContextGranularity)
+    cirg = RW(62, 61, "granularity requested: 1 global, 2 domain, 3 device", values=ContextGranularity)
+    icc = RW(63, about="start; hardware clears when done")
 
 
 class InvalidateAddress(Register, name="IVA", width=64, offset=0x0, base="iro"):
-    """Invalidate address (gone when VER.MAJ>=6)."""
+    """Invalidate address (gone from VER.MAJ=6 on). Bits from the guest address width upwards are ignored."""
 
     am = WO(5, 0, "2^AM pages")
-    ih = WO(6, 6, "1: only leaf entries changed")
+    ih = WO(6, about="1: only leaf entries changed")
     rsvd_11_7 = Reserved(11, 7)
     addr = WO(63, 12, "page address; low AM bits ignored")
 
 
 class IotlbCommand(Register, name="IOTLB", width=64, offset=0x8, base="iro"):
-    """IOTLB invalidate (gone when VER.MAJ>=6)."""
+    """IOTLB invalidate (gone from VER.MAJ=6 on). Some Intel units come up with IAIG=1; this declares 0."""
 
     rsvd_31_0 = Reserved(31, 0)
-    did = RW(47, 32, "domain")
-    dw = RW(48, 48, "drain writes")
-    dr = RW(49, 49, "drain reads")
+    did = RW(47, 32, "domain id")
+    dw = RW(48, about="drain writes")
+    dr = RW(49, about="drain reads")
     rsvd_56_50 = Reserved(56, 50)
-    iaig = RO(58, 57, "granularity performed; 0 = bad request")
+    iaig = RO(58, 57, "granularity performed; 0 for a bad request", values=IotlbGranularity)
     rsvd_59_59 = Reserved(59)
-    iirg = RW(61, 60, "granularity requested: 1 global 2 domain 3 page")
+    iirg = RW(61, 60, "granularity requested: 1 global, 2 domain, 3 page", values=IotlbGranularity)
     rsvd_62_62 = Reserved(62)
-    ivt = RW(63, 63, "start; hardware clears when done")
+    ivt = RW(63, about="start; hardware clears when done")

@@ -1,11 +1,27 @@
-"""Performance monitoring, present only with ECAP.PMS (facts: 1.7)."""
+"""Performance monitoring, present only with ECAP.PMS."""
 
 from __future__ import annotations
 
 from pagetables.bits import RO, RW, RW1CS, Reserved
+from pagetables.layouts.registers.faults import FaultEventAddress, FaultEventControl, FaultEventUpperAddress
 from pagetables.layouts.registers.register import Register
 
-__all__ = ["PerformanceCapability", "PerformanceConfigOffset", "PerformanceCounterCapability", "PerformanceCounterConfig", "PerformanceCounterEventCapability", "PerformanceCounterOffset", "PerformanceEventCapability", "PerformanceFreezeOffset", "PerformanceInterruptAddress", "PerformanceInterruptControl", "PerformanceInterruptData", "PerformanceInterruptStatus", "PerformanceInterruptUpperAddress", "PerformanceOverflowOffset"]
+__all__ = [
+    "PerformanceCapability",
+    "PerformanceConfigOffset",
+    "PerformanceCounterCapability",
+    "PerformanceCounterConfig",
+    "PerformanceCounterEventCapability",
+    "PerformanceCounterOffset",
+    "PerformanceEventCapability",
+    "PerformanceFreezeOffset",
+    "PerformanceInterruptAddress",
+    "PerformanceInterruptControl",
+    "PerformanceInterruptData",
+    "PerformanceInterruptStatus",
+    "PerformanceInterruptUpperAddress",
+    "PerformanceOverflowOffset",
+]
 
 
 class PerformanceCapability(Register, name="PERFCAP", width=64, offset=0x300, reset=None):
@@ -18,7 +34,7 @@ class PerformanceCapability(Register, name="PERFCAP", width=64, offset=0x300, re
     rsvd_31_29 = Reserved(31, 29)
     filters = RO(36, 32, "b0 requester id, b1 domain, b2 PASID, b3 ATS, b4 page table")
     rsvd_49_37 = Reserved(49, 37)
-    ios = RO(50, 50, "interrupt on overflow")
+    ios = RO(50, about="interrupt on overflow")
     rsvd_51_51 = Reserved(51)
     stride = RO(54, 52, "counter stride 2^(X+10) bytes")
     rsvd_63_55 = Reserved(63, 55)
@@ -30,65 +46,60 @@ class PerformanceConfigOffset(Register, name="PERFCFGOFF", width=32, offset=0x31
     offset = RO(31, 0, "byte offset from the register base")
 
 
-class PerformanceFreezeOffset(PerformanceConfigOffset, name="PERFFRZOFF", width=32, offset=0x314, reset=None):
+class PerformanceFreezeOffset(PerformanceConfigOffset, name="PERFFRZOFF", offset=0x314, reset=None):
     """Offset of freeze status."""
 
 
-class PerformanceOverflowOffset(PerformanceConfigOffset, name="PERFOVFOFF", width=32, offset=0x318, reset=None):
+class PerformanceOverflowOffset(PerformanceConfigOffset, name="PERFOVFOFF", offset=0x318, reset=None):
     """Offset of overflow status."""
 
 
-class PerformanceCounterOffset(PerformanceConfigOffset, name="PERFCNTROFF", width=32, offset=0x31c, reset=None):
+class PerformanceCounterOffset(PerformanceConfigOffset, name="PERFCNTROFF", offset=0x31C, reset=None):
     """Offset of counters."""
 
 
 class PerformanceInterruptStatus(Register, name="PERFINTRSTS", width=32, offset=0x324):
     """Performance interrupt status."""
 
-    pis = RW1CS(0, 0, "performance interrupt status")
+    pis = RW1CS(0, about="performance interrupt status")
     rsvd_31_1 = Reserved(31, 1)
 
 
-class PerformanceInterruptControl(Register, name="PERFINTRCTL", width=32, offset=0x328, reset=0x80000000):
+class PerformanceInterruptControl(FaultEventControl, name="PERFINTRCTL", offset=0x328, reset=0x80000000):
     """Performance interrupt control."""
 
-    rsvd_29_0 = Reserved(29, 0)
-    ip = RO(30, 30, "pending")
-    im = RW(31, 31, "mask")
 
-
-class PerformanceInterruptData(Register, name="PERFINTRDATA", width=32, offset=0x32c):
+class PerformanceInterruptData(Register, name="PERFINTRDATA", width=32, offset=0x32C):
     """Performance interrupt data."""
 
     imd = RW(15, 0, "message data")
     rsvd_31_16 = Reserved(31, 16)
 
 
-class PerformanceInterruptAddress(Register, name="PERFINTRADDR", width=32, offset=0x330):
+class PerformanceInterruptAddress(FaultEventAddress, name="PERFINTRADDR", offset=0x330):
     """Performance interrupt address."""
 
-    rsvd_1_0 = Reserved(1, 0)
-    ma = RW(31, 2, "message address")
 
-
-class PerformanceInterruptUpperAddress(Register, name="PERFINTRUADDR", width=32, offset=0x334):
+class PerformanceInterruptUpperAddress(FaultEventUpperAddress, name="PERFINTRUADDR", offset=0x334):
     """Performance interrupt upper address."""
 
-    mua = RW(31, 0, "message upper address")
 
-
-class PerformanceEventCapability(Register, name="PERFEVNTCAP", width=64, offset=0x380, count=16, stride=0x8, reset=None):
+class PerformanceEventCapability(
+    Register, name="PERFEVNTCAP", width=64, offset=0x380, count=16, stride=0x8, reset=None
+):
     """Event capability of group n."""
 
     es = RO(27, 0, "event bitmap of group n")
     rsvd_63_28 = Reserved(63, 28)
 
 
-class PerformanceCounterConfig(Register, name="PERFCNTRCFG", width=64, offset=0x0, base="perfcfgoff", count=65535, stride=0x100):
+class PerformanceCounterConfig(
+    Register, name="PERFCNTRCFG", width=64, offset=0x0, base="perfcfgoff", count=65535, stride=0x100
+):
     """Counter n configuration; filters follow at +8+4*i (bit 31 enable)."""
 
     rsvd_0_0 = Reserved(0)
-    int = RW(1, 1, "interrupt on overflow")
+    int = RW(1, about="interrupt on overflow")
     rsvd_7_2 = Reserved(7, 2)
     egi = RW(11, 8, "event group index (field may be wider)")
     rsvd_31_12 = Reserved(31, 12)
@@ -96,18 +107,22 @@ class PerformanceCounterConfig(Register, name="PERFCNTRCFG", width=64, offset=0x
     rsvd_63_60 = Reserved(63, 60)
 
 
-class PerformanceCounterCapability(Register, name="PERFCNTRCAP", width=32, offset=0x80, base="perfcfgoff", count=65535, stride=0x100, reset=None):
+class PerformanceCounterCapability(
+    Register, name="PERFCNTRCAP", width=32, offset=0x80, base="perfcfgoff", count=65535, stride=0x100, reset=None
+):
     """Counter n capability."""
 
-    pcc = RO(0, 0, "counter has its own capability list")
+    pcc = RO(0, about="counter has its own capability list")
     rsvd_7_1 = Reserved(7, 1)
     cw = RO(15, 8, "counter width")
-    ios = RO(16, 16, "interrupt on overflow")
+    ios = RO(16, about="interrupt on overflow")
     rsvd_27_17 = Reserved(27, 17)
     egcnt = RO(31, 28, "number of PERFCNTREVCAP dwords")
 
 
-class PerformanceCounterEventCapability(Register, name="PERFCNTREVCAP", width=32, offset=0x84, base="perfcfgoff", count=15, stride=0x4, reset=None):
+class PerformanceCounterEventCapability(
+    Register, name="PERFCNTREVCAP", width=32, offset=0x84, base="perfcfgoff", count=15, stride=0x4, reset=None
+):
     """Counter n event capability j at +4*j."""
 
     es = RO(27, 0, "events")

@@ -1,19 +1,25 @@
-"""Protected memory regions (facts: 1.6)."""
+"""Protected memory regions: ranges that DMA may not touch, for boot."""
 
 from __future__ import annotations
 
 from pagetables.bits import RO, RW, Reserved
 from pagetables.layouts.registers.register import Register
 
-__all__ = ["ProtectedHighMemoryBase", "ProtectedHighMemoryLimit", "ProtectedLowMemoryBase", "ProtectedLowMemoryLimit", "ProtectedMemoryEnable"]
+__all__ = [
+    "ProtectedHighMemoryBase",
+    "ProtectedHighMemoryLimit",
+    "ProtectedLowMemoryBase",
+    "ProtectedLowMemoryLimit",
+    "ProtectedMemoryEnable",
+]
 
 
 class ProtectedMemoryEnable(Register, name="PMEN", width=32, offset=0x64):
     """Protected memory enable; reserved if PLMR=PHMR=0."""
 
-    prs = RO(0, 0, "protected region status")
+    prs = RO(0, about="protected region status")
     rsvd_30_1 = Reserved(30, 1, "reserved, preserved")
-    epm = RW(31, 31, "enable protected memory")
+    epm = RW(31, about="enable protected memory")
 
 
 class ProtectedLowMemoryBase(Register, name="PLMBASE", width=32, offset=0x68):
@@ -22,7 +28,7 @@ class ProtectedLowMemoryBase(Register, name="PLMBASE", width=32, offset=0x68):
     plmb = RW(31, 0, "base; low N+1 bits read as 0")
 
 
-class ProtectedLowMemoryLimit(Register, name="PLMLIMIT", width=32, offset=0x6c):
+class ProtectedLowMemoryLimit(Register, name="PLMLIMIT", width=32, offset=0x6C):
     """Protected low memory limit (inclusive)."""
 
     plml = RW(31, 0, "last byte address; low N+1 bits read as 0 and count as 1s")

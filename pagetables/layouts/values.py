@@ -1,0 +1,61 @@
+"""What the values of some fields are called. A value without a name is reserved."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = [
+    "ContextGranularity",
+    "IotlbGranularity",
+    "LegacyTranslation",
+    "PasidCacheGranularity",
+    "PasidIotlbGranularity",
+    "TableMode",
+]
+
+
+class TableMode(enum.IntEnum):
+    """RTADDR.TTM: which tables the root table address leads to. (2 was extended mode until revision 3.0.)"""
+
+    LEGACY = 0
+    SCALABLE = 1
+    ABORT = 3
+
+
+class LegacyTranslation(enum.IntEnum):
+    """TT of a legacy context entry."""
+
+    SECOND_STAGE = 0
+    DEVICE_TLB = 1  # second-stage, and the only type that lets translation requests and translated requests pass
+    PASS_THROUGH = 2
+
+
+class ContextGranularity(enum.IntEnum):
+    """What a context-cache invalidation drops (CCMD, descriptor 1)."""
+
+    GLOBAL = 1
+    DOMAIN = 2
+    DEVICE = 3
+
+
+class IotlbGranularity(enum.IntEnum):
+    """What an IOTLB invalidation drops (IOTLB register, descriptor 2)."""
+
+    GLOBAL = 1
+    DOMAIN = 2
+    PAGE = 3
+
+
+class PasidIotlbGranularity(enum.IntEnum):
+    """What a PASID-based IOTLB invalidation drops (descriptor 6)."""
+
+    PASID = 2
+    PAGE = 3
+
+
+class PasidCacheGranularity(enum.IntEnum):
+    """What a PASID-cache invalidation drops (descriptor 7)."""
+
+    DOMAIN = 0
+    PASID = 1
+    GLOBAL = 3
