@@ -92,14 +92,17 @@ class MappingLayer:
         self.domains: dict[DomainId, Domain] = {}
         self._memory, self._engine = memory, engine
         self._gpa_limit = 1 << haw
+        # MGAW limits second-stage input; first-stage input is limited by its tables alone.
+        self._iova_limit = 1 << (64 if shape.stage is Stage.FIRST else driver.capabilities.mgaw)
         policy.released = self.pages.released
 
     def create_domain(self) -> Domain:
         """A domain with empty tables; NoDomainId or OutOfPages if there is nothing to make it of."""
         domain_id = self.domain_ids.take()
-        iova_limit = 1 << self.driver.capabilities.mgaw if self.shape.stage is Stage.SECOND else self.shape.iova_limit
         try:
-            domain = Domain(domain_id, self.shape, self._memory, self._engine, self.pages, iova_limit, self._gpa_limit)
+            domain = Domain(
+                domain_id, self.shape, self._memory, self._engine, self.pages, self._iova_limit, self._gpa_limit
+            )
         except OutOfPages:
             self.domain_ids.give_back(domain_id)
             raise

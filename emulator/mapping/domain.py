@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from emulator.engine import Engine
-from pagetables.address import PAGE_SIZE, DomainId, SourceId, level_shift
+from pagetables.address import PAGE_SIZE, DomainId, SourceId
 from pagetables.errors import MappingError, OutOfPages, VtdError
 from pagetables.mapper import PageTable, Stage, TableAllocator, TableMapper
 from pagetables.memory import PhysicalMemory
@@ -58,11 +58,6 @@ class TableShape:
     levels: int = 4
     leaf_levels: frozenset[int] = frozenset({1, 2, 3})
 
-    @property
-    def iova_limit(self) -> int:
-        """First IOVA that tables of this shape do not reach; of a first stage only the lower canonical half is used."""
-        return 1 << level_shift(self.levels + 1) - (self.stage is Stage.FIRST)
-
 
 class Domain:
     """One set of tables. `iova_limit` and `gpa_limit` bound what may be mapped."""
@@ -84,7 +79,7 @@ class Domain:
         self.domain_id = domain_id
         self.table = PageTable(shape.stage, root, shape.levels, shape.leaf_levels)
         self.devices: set[SourceId] = set()
-        self.iova_limit, self.gpa_limit = min(iova_limit, shape.iova_limit), gpa_limit
+        self.iova_limit, self.gpa_limit = min(iova_limit, self.table.limit), gpa_limit
         self._memory, self._engine, self._supply = memory, engine, supply
         self._mappers: dict[frozenset[int], TableMapper] = {}
 

@@ -1,0 +1,211 @@
+"""What a machine can be set to: every key, its default, its values. Keys come from `--set KEY=VALUE` and from YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from emulator.engine import ENGINES
+from emulator.mapping.clock import MILLISECOND
+from emulator.mapping.driver import Mode
+from emulator.mapping.invalidation import POLICIES
+from emulator.mapping.supply import supply_names
+from pagetables.address import PAGE_SIZE, parse_number
+from pagetables.errors import InputError, near
+from pagetables.mapper import Stage
+
+__all__ = ["KEYS", "Key", "Settings", "assignments", "machine_file", "parse_size"]
+
+_SIZE = re.compile(r"(0x[0-9a-f_]+|[0-9][0-9_]*)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_LEAF_NAMES = {"4k": 1, "2m": 2, "1g": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A machine, as `emulator.machine` builds it. `ram` None means: what the trace needs."""
+
+    profile: str = "default"
+    engine: str = "native"
+    mode: Mode = Mode.LEGACY
+    levels: int = 4
+    stage: Stage = Stage.SECOND
+    leaves: frozenset[int] = frozenset({1, 2, 3})
+    pool: str = "respool"
+    pool_options: tuple[tuple[str, int | str], ...] = ()
+    flush: str = "strict"
+    flush_entries: int = 256
+    flush_timeout: int = 10 * MILLISECOND
+    iova: str = "recorded"
+    ram: tuple[tuple[int, int], ...] | None = None
+    kernel_size: int = 1 << 30
+    kernel_used: int = 0
+    kernel_min_free_kib: int | None = None
+    kernel_reclaim_per_ms: int = 256
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> Settings:
+        """The settings with these keys (of `KEYS`, or `pool.OPTION`) changed; InputError for one that means nothing."""
+        changes: dict[str, Any] = {}
+        options: list[tuple[str, int | str]] = []
+        for name, value in values.items():
+            if name.startswith("pool.") and name != "pool.":
+                options.append((name.removeprefix("pool."), _plain(value)))
+            elif name in KEYS:
+                changes[KEYS[name].attribute] = _parse(name, value)
+            else:
+                raise InputError(f"no setting is called {name!r}; {near(name, [*KEYS, 'pool.min', 'pool.grow'])}")
+        return replace(cls(pool_options=tuple(options)), **changes)._checked()
+
+    def _checked(self) -> Settings:
+        if self.stage is Stage.FIRST and self.mode is Mode.LEGACY:
+            raise InputError("stage=first needs mode=scalable: legacy mode has second-stage tables only")
+        if self.stage is Stage.FIRST and self.levels == 3:
+            raise InputError("levels=3 needs stage=second: first-stage tables have 4 or 5 levels")
+        if 1 not in self.leaves:
+            raise InputError("leaves must have 4k among them: what is smaller than a larger page needs it")
+        return self
+
+
+class Key(NamedTuple):
+    """One setting: the attribute of `Settings` it changes, how its value is read, and what it is about."""
+
+    attribute: str
+    parse: Callable[[str], Any]
+    about: str
+
+
+def parse_size(text: str) -> int:
+    """A number of bytes: `4096`, `0x1000`, `512M`, `1 GiB`; InputError otherwise."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"{text!r} is not a size: expected bytes, or a number with K, M, G or T")
+    return parse_number(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2].lower()]
+
+
+def assignments(texts: Iterable[str]) -> dict[str, object]:
+    """`KEY=VALUE` texts as a mapping; InputError for one without `=`."""
+    values: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"{text!r} is not KEY=VALUE")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def machine_file(path: Path) -> dict[str, object]:
+    """The settings in a YAML file. `pool: {name: respool, min: 64}` and `pool.min: 64` mean the same."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not YAML: not text") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected settings, such as `mode: scalable`, one a line")
+    return _flatten(data)
+
+
+def _flatten(data: Mapping[Any, Any]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name, value in data.items():
+        if isinstance(value, dict):
+            values.update({str(name) if key == "name" else f"{name}.{key}": inner for key, inner in value.items()})
+        else:
+            values[str(name)] = value
+    return values
+
+
+def _plain(value: object) -> int | str:
+    try:
+        return parse_number(str(value))
+    except InputError:
+        return str(value)
+
+
+def _parse(name: str, value: object) -> Any:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    try:
+        return KEYS[name].parse(text)
+    except InputError as error:
+        raise InputError(f"{name}={text}: {error}") from None
+
+
+def _choice(values: Mapping[str, Any] | Iterable[str]) -> Callable[[str], Any]:
+    table = dict(values) if isinstance(values, Mapping) else {value: value for value in values}
+
+    def parse(text: str) -> Any:
+        if text not in table:
+            raise InputError(f"expected {' or '.join(table)}")
+        return table[text]
+
+    return parse
+
+
+def _natural(low: int = 0) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = parse_number(text)
+        if number < low:
+            raise InputError(f"expected at least {low}")
+        return number
+
+    return parse
+
+
+def _pages(text: str) -> int:
+    size = parse_size(text)
+    if size % PAGE_SIZE:
+        raise InputError(f"expected a multiple of {PAGE_SIZE:#x}")
+    return size
+
+
+def _ranges(text: str) -> tuple[tuple[int, int], ...]:
+    ranges = []
+    for part in text.split(","):
+        start, dash, end = part.partition("-")
+        first, last = (parse_size(start), parse_size(end)) if dash else (0, parse_size(start))
+        if last <= first:
+            raise InputError(f"{part.strip()!r} is empty; expected START-END or a size, such as 0-3G,4G-6G")
+        ranges.append((first, last - first))
+    return tuple(ranges)
+
+
+def _leaves(text: str) -> frozenset[int]:
+    names = [name.strip().lower() for name in text.split(",")]
+    for name in names:
+        if name not in _LEAF_NAMES:
+            raise InputError(f"{name!r} is no page size; expected some of 4k,2m,1g")
+    return frozenset(_LEAF_NAMES[name] for name in names)
+
+
+def _pool(text: str) -> str:
+    names = supply_names()
+    if text not in names:
+        raise InputError(f"no pool is called {text!r}; {near(text, names)}")
+    return text
+
+
+KEYS: dict[str, Key] = {
+    "profile": Key("profile", str, "the unit's capabilities: a profile's name"),
+    "engine": Key("engine", _choice(ENGINES), "who executes: native or python"),
+    "mode": Key("mode", _choice({"legacy": Mode.LEGACY, "scalable": Mode.SCALABLE}), "legacy or scalable"),
+    "levels": Key("levels", _choice({"3": 3, "4": 4, "5": 5}), "table levels: 3 (39 bits), 4 (48) or 5 (57)"),
+    "stage": Key("stage", _choice({"second": Stage.SECOND, "first": Stage.FIRST}), "second or first (scalable only)"),
+    "leaves": Key("leaves", _leaves, "page sizes the mapper may use: some of 4k,2m,1g"),
+    "pool": Key("pool", _pool, "where table pages come from; its options are pool.OPTION"),
+    "flush": Key("flush", _choice(POLICIES), "when unmapped ranges are invalidated: strict or deferred"),
+    "flush.entries": Key("flush_entries", _natural(2), "ring entries for each CPU of a domain (deferred)"),
+    "flush.timeout_ms": Key("flush_timeout", lambda text: _natural(1)(text) * MILLISECOND, "how long they wait"),
+    "iova": Key("iova", _choice(("recorded",)), "addresses: recorded, as the trace has them"),
+    "ram": Key("ram", _ranges, "memory of the machine: START-END,...; what the trace needs if not set"),
+    "kernel.size": Key("kernel_size", _pages, "memory for tables, above all other"),
+    "kernel.used": Key("kernel_used", _natural(), "pages of it that others hold: memory pressure"),
+    "kernel.min_free_kib": Key("kernel_min_free_kib", _natural(1), "its min watermark; by its size if not set"),
+    "kernel.reclaim_per_ms": Key("kernel_reclaim_per_ms", _natural(), "pages the background reclaimer frees in 1 ms"),
+}
+"""Every key that `--set` and a machine file know, but for the options of pools."""
