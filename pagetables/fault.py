@@ -199,7 +199,8 @@ class Fault:
     """Why a request was blocked: the spec's reason, the request as it came, and where the walk stood.
 
     `at` is the physical address of the structure that decided (None where no structure did), `level` the level of the
-    paging entry (0 outside paging), `disabled` is True where FPD silences the recording of a qualified fault.
+    paging entry (0 outside paging), `disabled` is True where FPD silences the recording of a qualified fault. `silent`
+    is a refusal that the unit never records: abort-DMA mode has no reason of its own, TTM_INVALID stands nearest.
     """
 
     reason: FaultReason
@@ -207,8 +208,9 @@ class Fault:
     at: int | None = None
     level: int = 0
     disabled: bool = False
+    silent: bool = False
 
     @property
     def recorded(self) -> bool:
-        """False if fault processing is disabled for this requester and the reason obeys it."""
-        return not (self.disabled and self.reason.qualified)
+        """False if the refusal is silent, or FPD is set for this requester and the reason obeys it."""
+        return not (self.silent or (self.disabled and self.reason.qualified))

@@ -28,6 +28,11 @@ class Access(enum.Enum):
         """True if write permission is needed."""
         return self in (Access.WRITE, Access.ATOMIC)
 
+    @property
+    def needs(self) -> Permissions:
+        """The rights that a translation must grant; a unit that knows no execute permission grants X with R."""
+        return _NEEDS[self]
+
 
 class AddressType(enum.IntEnum):
     """The AT field of the request."""
@@ -51,6 +56,14 @@ class Permissions(enum.IntFlag):
         return ("r" if self & Permissions.R else "") + ("w" if self & Permissions.W else "") or "-"
 
 
+_NEEDS = {
+    Access.READ: Permissions.R,
+    Access.WRITE: Permissions.W,
+    Access.ATOMIC: Permissions.R | Permissions.W,
+    Access.EXECUTE: Permissions.X,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request as it arrives from the root complex. It travels whole: nobody rebuilds it."""
@@ -69,7 +82,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """Where a request goes. `gpa` is exact (offset included); `page_shift` is the smallest page of all stages."""
+    """Where a request goes. `gpa` is exact (offset included); `page_shift` is the smallest page of all stages.
+
+    `permissions` are what requests of this privilege may do: W includes a supervisor's write that WPE=0 lets pass, X
+    means R where the second stage knows no execute permission.
+    """
 
     gpa: Gpa
     page_shift: int

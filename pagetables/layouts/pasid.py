@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pagetables.bits import Bits, Reserved, Word
+from pagetables.layouts.values import TranslationType
 
 __all__ = ["PasidDirectoryEntry", "PasidTableEntry", "PasidTableEntryRev3Qword1"]
 
@@ -23,7 +24,7 @@ class PasidTableEntry(Word, name="pasid_table_entry", width=512):
     fpd = Bits(1, about="fault processing disable")
     aw = Bits(4, 2, "second-stage address width: 1 39-bit, 2 48-bit, 3 57-bit")
     ssee = Bits(5, about="second-stage execute enable")
-    pgtt = Bits(8, 6, "translation: 1 first-stage, 2 second-stage, 3 nested, 4 pass-through")
+    pgtt = Bits(8, 6, "how addresses are translated", values=TranslationType)
     ssade = Bits(9, about="second-stage A/D enable")
     rsvd_11_10 = Reserved(11, 10)
     ssptptr = Bits(63, 12, "second-stage root")

@@ -11,6 +11,7 @@ __all__ = [
     "PasidCacheGranularity",
     "PasidIotlbGranularity",
     "TableMode",
+    "TranslationType",
 ]
 
 
@@ -28,6 +29,15 @@ class LegacyTranslation(enum.IntEnum):
     SECOND_STAGE = 0
     DEVICE_TLB = 1  # second-stage, and the only type that lets translation requests and translated requests pass
     PASS_THROUGH = 2
+
+
+class TranslationType(enum.IntEnum):
+    """PGTT of a PASID table entry: how addresses of a source are translated."""
+
+    FIRST_STAGE = 1
+    SECOND_STAGE = 2
+    NESTED = 3
+    PASS_THROUGH = 4
 
 
 class ContextGranularity(enum.IntEnum):
