@@ -1,0 +1,1 @@
+"""The remapping hardware: registers, latching, source lookup, caches, invalidation, faults."""

@@ -1,0 +1,92 @@
+"""What an invalidation removes, whoever asks: the queue and the registers alike (VT-d, "Invalidation of Translation
+Caches"). Completion is synchronous, so every request in flight is drained by the time it returns.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from emulator.engine import Iotlb
+from emulator.unit.source_caches import SourceCaches
+from pagetables.capabilities import Capabilities
+
+__all__ = ["Granularity", "Invalidator"]
+
+
+class Granularity(enum.IntEnum):
+    """What an invalidation asks for or was given, in the encoding of descriptors 1 and 2, CCMD and IOTLB."""
+
+    NONE = 0
+    GLOBAL = 1
+    DOMAIN = 2
+    DEVICE = 3
+    PAGE = 3
+
+
+class Invalidator:
+    """Removes from the caches of a unit. Each method returns the granularity performed, NONE if it was no request."""
+
+    def __init__(self, capabilities: Capabilities, sources: SourceCaches, iotlb: Iotlb) -> None:
+        self._capabilities = capabilities
+        self._sources = sources
+        self._iotlb = iotlb
+
+    def everything(self) -> None:
+        """Empty all caches for DMA remapping."""
+        self._sources.invalidate_contexts()
+        self._sources.invalidate_pasids()
+        self._iotlb.invalidate_all()
+
+    def contexts(
+        self, granularity: int, domain_id: int, source_id: int, function_mask: int, scalable: bool
+    ) -> Granularity:
+        """Context-cache. Scalable-mode context entries name no domain-id, so domain-selective is global there."""
+        match granularity:
+            case Granularity.DOMAIN if not scalable:
+                self._sources.invalidate_context_domain(domain_id)
+                return Granularity.DOMAIN
+            case Granularity.DEVICE:
+                self._sources.invalidate_context_device(domain_id, source_id, function_mask)
+                return Granularity.DEVICE
+            case Granularity.GLOBAL | Granularity.DOMAIN:
+                self._sources.invalidate_contexts()
+                return Granularity.GLOBAL
+        return Granularity.NONE
+
+    def iotlb(self, granularity: int, domain_id: int, address: int, mask: int) -> Granularity:
+        """IOTLB. Pages beyond MAMV are no request; without page-selective support the domain goes."""
+        capabilities = self._capabilities
+        if granularity == Granularity.PAGE and not capabilities.cap.psi:
+            granularity = Granularity.DOMAIN
+        match granularity:
+            case Granularity.GLOBAL:
+                self._iotlb.invalidate_all()
+            case Granularity.DOMAIN:
+                self._iotlb.invalidate_domain(domain_id)
+            case Granularity.PAGE if mask <= capabilities.cap.mamv:
+                self._iotlb.invalidate_pages(domain_id, address, mask)
+            case _:
+                return Granularity.NONE
+        return Granularity(granularity)
+
+    def pasid_iotlb(self, granularity: int, domain_id: int, pasid: int, address: int, mask: int) -> bool:
+        """IOTLB by PASID: 2 all of it, 3 pages (MAMV does not limit these); False for anything else."""
+        if granularity == 2:
+            self._iotlb.invalidate_pasid(domain_id, pasid)
+        elif granularity == 3:
+            self._iotlb.invalidate_pasid_pages(domain_id, pasid, address, mask)
+        else:
+            return False
+        return True
+
+    def pasid_cache(self, granularity: int, domain_id: int, pasid: int) -> bool:
+        """PASID-cache: 0 a domain, 1 a PASID of a domain, 3 everything; False for anything else."""
+        if granularity == 0:
+            self._sources.invalidate_pasid_domain(domain_id)
+        elif granularity == 1:
+            self._sources.invalidate_pasid(domain_id, pasid)
+        elif granularity == 3:
+            self._sources.invalidate_pasids()
+        else:
+            return False
+        return True
