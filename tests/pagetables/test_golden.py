@@ -1,0 +1,70 @@
+"""Golden words against the declarations, both ways. The words share nothing with the declarations."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pagetables.layouts import LAYOUTS, STRUCTURES, find
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+GOLDEN: list[dict[str, Any]] = yaml.safe_load((FIXTURES / "layouts" / "golden.yaml").read_text())
+
+# Registers that are declared, and read as their power-on values, but do nothing: one golden word, or none, will do.
+PASSIVE = ("MTRR", "PERF", "ECMD", "ECEO", "ECRSP", "ECSTS", "ECCAP", "VC", "PLM", "PHM", "PMEN", "AFLOG")
+
+
+def raw(golden: dict[str, Any]) -> int:
+    word = golden["word"]
+    return sum(part << 64 * i for i, part in enumerate(word)) if isinstance(word, list) else word
+
+
+def memory(golden: dict[str, Any]) -> bytes:
+    """The bytes a machine would hold, packed without our layouts."""
+    word = golden["word"]
+    if isinstance(word, list):
+        return struct.pack(f"<{len(word)}Q", *word)
+    return struct.pack("<I" if LAYOUTS[golden["layout"]].width == 32 else "<Q", word)
+
+
+def label(golden: dict[str, Any]) -> str:
+    return f"{golden['layout']}-{raw(golden):x}"
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=label)
+def test_fields_make_the_golden_word(golden: dict[str, Any]) -> None:
+    assert find(golden["layout"]).of(**golden["fields"]) == raw(golden)
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=label)
+def test_the_golden_word_has_these_fields_and_no_others(golden: dict[str, Any]) -> None:
+    layout = find(golden["layout"])
+    word = layout(raw(golden))
+    set_fields = {name.rstrip("_"): getattr(word, name) for name in layout.fields_by_name if getattr(word, name)}
+    assert set_fields == {name: value for name, value in golden["fields"].items() if value}
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=label)
+def test_the_golden_word_is_these_bytes(golden: dict[str, Any]) -> None:
+    layout = find(golden["layout"])
+    assert layout.from_bytes(memory(golden)) == raw(golden)
+    assert layout(raw(golden)).pack() == memory(golden)
+
+
+def test_golden_words_name_layouts_that_exist() -> None:
+    assert {golden["layout"] for golden in GOLDEN} <= set(LAYOUTS)
+
+
+def test_every_layout_with_behaviour_has_two_golden_words() -> None:
+    counts = Counter(golden["layout"] for golden in GOLDEN)
+    acting = set(STRUCTURES) | {name for name in LAYOUTS if not name.startswith(PASSIVE)}
+    assert {name for name in acting if counts[name] < 2} == set()
+
+
+def test_no_golden_word_is_zero_everywhere() -> None:
+    assert all(raw(golden) for golden in GOLDEN)
