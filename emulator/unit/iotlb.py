@@ -45,7 +45,7 @@ def permits(entry: IotlbEntry, source: Source, request: Request) -> bool:
         return False
     if request.access.writes and not (allowed & Permissions.W and (entry.dirty or not _keeps_dirty(source))):
         return False
-    user = source.translation in _FIRST_STAGE and not request.privileged
+    user = source.translation in _FIRST_STAGE and not (request.privileged or source.privileged)
     return not user or bool(allowed & Permissions.USER)
 
 

@@ -41,7 +41,6 @@ from pagetables.source import Source
 
 __all__ = ["Caches", "RemappingUnit", "in_interrupt_range"]
 
-ABORT_DMA = 3
 DEFAULT_BASE = Gpa(0xFED9_0000)
 _INTERRUPT_PAGES = range(0xFEE0_0000 >> PAGE_SHIFT, (0xFEEF_FFFF >> PAGE_SHIFT) + 1)
 
@@ -219,8 +218,6 @@ class RemappingUnit(UnitRegisters):
             return self._interrupt_range(request)
         if not self._enabled:
             return self._untranslated(request)
-        if self._aborts():
-            return Fault(FaultReason.TTM_INVALID, request, disabled=True)
         source = self._sources.source(request, self.root)
         if isinstance(source, Fault):
             return self._recorded(source)
@@ -232,7 +229,7 @@ class RemappingUnit(UnitRegisters):
         answers: list[Translation | Fault] = []
         for _, group in groupby(requests, key=_requester):
             run = list(group)
-            if len(run) == 1 or not self._enabled or self._aborts() or in_interrupt_range(run[0]):
+            if len(run) == 1 or not self._enabled or in_interrupt_range(run[0]):
                 answers += [self.translate(request) for request in run]
             else:
                 answers += self._translate_run(run)
@@ -264,19 +261,14 @@ class RemappingUnit(UnitRegisters):
         return self._not_an_interrupt(request)
 
     def _not_an_interrupt(self, request: Request) -> Fault:
-        fault = Fault(FaultReason.IR_NOT_AN_INTERRUPT, request)
-        if self.gsts.tes or self.gsts.ires:  # a unit that remaps nothing logs nothing
-            self._faults.record(fault)
-        return fault
+        # A unit that remaps nothing logs nothing.
+        idle = not (self.gsts.tes or self.gsts.ires)
+        return self._recorded(Fault(FaultReason.IR_NOT_AN_INTERRUPT, request, silent=idle))
 
     def _untranslated(self, request: Request) -> Translation | Fault:
         if request.address_type is not AddressType.UNTRANSLATED:
-            return Fault(FaultReason.TRANSLATION_TYPE_BLOCKED, request, disabled=True)
+            return Fault(FaultReason.TRANSLATION_TYPE_BLOCKED, request, silent=True)
         return Translation(Gpa(request.iova), PAGE_SHIFT, Permissions.R | Permissions.W | Permissions.X)
-
-    def _aborts(self) -> bool:
-        # Abort-DMA mode refuses everything and records nothing.
-        return self.root.ttm == ABORT_DMA and bool(self.ecap.adms)
 
     def _recorded(self, fault: Fault) -> Fault:
         self._faults.record(fault)
