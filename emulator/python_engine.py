@@ -8,13 +8,8 @@ from emulator.engine import EngineName, Iotlb, IotlbGeometry, QueueState
 from emulator.unit.iotlb import ReadableIotlb, entry_of, permits, translation_from
 from pagetables.capabilities import Capabilities
 from pagetables.fault import Fault
-from pagetables.capabilities import Capabilities
-from pagetables.fault import Fault
 from pagetables.mapper import Mapper, PageTable, TableAllocator, TableMapper
 from pagetables.memory import PhysicalMemory
-from pagetables.request import Request, Translation
-from pagetables.source import Source
-from pagetables.walk import walk
 from pagetables.request import Request, Translation
 from pagetables.source import Source, TranslationType
 from pagetables.walk import walk
@@ -57,12 +52,6 @@ class PythonEngine:
     ) -> list[Translation | Fault]:
         """`translate` for each request of one source, in order."""
         return [self.translate(iotlb, memory, source, request, capabilities) for request in requests]
-
-    def walk(
-        self, memory: PhysicalMemory, source: Source, request: Request, capabilities: Capabilities
-    ) -> Translation | Fault:
-        """The tables' answer, accessed and dirty bits updated as the hardware would."""
-        return walk(memory, source, request, capabilities, update=True).outcome
 
     def mapper(self, memory: PhysicalMemory, table: PageTable, allocator: TableAllocator) -> TableMapper:
         """The software side: maps and unmaps in `table`."""
