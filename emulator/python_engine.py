@@ -22,6 +22,12 @@ class PythonEngine:
 
     name: EngineName = "python"
 
+    def walk(
+        self, memory: PhysicalMemory, source: Source, request: Request, capabilities: Capabilities
+    ) -> Translation | Fault:
+        """The tables' answer, accessed and dirty bits updated as the hardware would."""
+        return walk(memory, source, request, capabilities, update=True).outcome
+
     def translate(
         self, iotlb: Iotlb, memory: PhysicalMemory, source: Source, request: Request, capabilities: Capabilities
     ) -> Translation | Fault:
