@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pagetables.bits import Access
 from pagetables.layouts import LAYOUTS, STRUCTURES, find
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -17,6 +18,7 @@ GOLDEN: list[dict[str, Any]] = yaml.safe_load((FIXTURES / "layouts" / "golden.ya
 
 # Registers that are declared, and read as their power-on values, but do nothing: one golden word, or none, will do.
 PASSIVE = ("MTRR", "PERF", "ECMD", "ECEO", "ECRSP", "ECSTS", "ECCAP", "VC", "PLM", "PHM", "PMEN", "AFLOG")
+ACTING = set(STRUCTURES) | {name for name in LAYOUTS if not name.startswith(PASSIVE)}
 
 
 def raw(golden: dict[str, Any]) -> int:
@@ -62,8 +64,17 @@ def test_golden_words_name_layouts_that_exist() -> None:
 
 def test_every_layout_with_behaviour_has_two_golden_words() -> None:
     counts = Counter(golden["layout"] for golden in GOLDEN)
-    acting = set(STRUCTURES) | {name for name in LAYOUTS if not name.startswith(PASSIVE)}
-    assert {name for name in acting if counts[name] < 2} == set()
+    assert {name for name in ACTING if counts[name] < 2} == set()
+
+
+@pytest.mark.parametrize("name", sorted(ACTING))
+def test_every_field_is_set_in_some_golden_word(name: str) -> None:
+    known = {
+        field for golden in GOLDEN if golden["layout"] == name for field, value in golden["fields"].items() if value
+    }
+    hidden = (Access.RSVD, Access.IGN)
+    fields = {key.rstrip("_") for key, field in LAYOUTS[name].fields_by_name.items() if field.access not in hidden}
+    assert fields - known == set()
 
 
 def test_no_golden_word_is_zero_everywhere() -> None:
