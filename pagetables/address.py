@@ -12,6 +12,7 @@ from typing import NewType
 from pagetables.errors import InputError
 
 __all__ = [
+    "INDEX_BITS",
     "PAGE_SHIFT",
     "PAGE_SIZE",
     "DomainId",
@@ -35,7 +36,7 @@ Pasid = NewType("Pasid", int)
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
-INDEX_BITS = 9
+INDEX_BITS = 9  # a table holds 512 entries of 8 bytes, at every level
 
 _DEVICE = re.compile(r"(?:[0-9a-f]{1,8}:)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
 
@@ -51,14 +52,16 @@ def level_size(level: int) -> int:
 
 
 def source_id(bus: int, device: int, function: int) -> SourceId:
-    """The source-id of bus, device and function."""
+    """The source-id of bus, device and function; InputError for numbers that PCI does not have."""
+    if not (0 <= bus <= 0xFF and 0 <= device <= 0x1F and 0 <= function <= 7):
+        raise InputError(f"no PCI function has bus {bus:#x}, device {device:#x}, function {function:#x}")
     return SourceId(bus << 8 | device << 3 | function)
 
 
 def parse_source_id(text: str) -> SourceId:
     """`00:1f.2` or `0000:00:1f.2` as a source-id; InputError otherwise."""
     match = _DEVICE.fullmatch(text.strip())
-    if match is None or int(match[2], 16) > 0x1F:
+    if match is None or int(match[2], 16) > 0x1F:  # two digits could say more than five bits hold
         raise InputError(f"{text!r} is not a device: expected BUS:DEVICE.FUNCTION in hexadecimal, such as 00:1f.2")
     return source_id(int(match[1], 16), int(match[2], 16), int(match[3], 16))
 
