@@ -245,15 +245,15 @@ class RemappingUnit(UnitRegisters):
                 self._faults.record(answer)
         return answers
 
-    def interrupt(self, request: Request, data: bytes) -> None:
-        """A device wrote `data` to the interrupt range: handed to `interrupt_sink`, or blocked if it is no interrupt.
+    def interrupt(self, request: Request, data: bytes) -> Fault | None:
+        """A device wrote `data` to the interrupt range: None when `interrupt_sink` has it, 29h if it is no interrupt.
 
         An interrupt is exactly one aligned dword.
         """
         if request.access is not Access.WRITE or len(data) != 4 or request.iova % 4:
-            self._not_an_interrupt(request)
-        else:
-            self.interrupt_sink(request, data)
+            return self._not_an_interrupt(request)
+        self.interrupt_sink(request, data)
+        return None
 
     def _interrupt_range(self, request: Request) -> Translation | Fault:
         if request.access is Access.WRITE:
