@@ -1,0 +1,102 @@
+"""What stands around an event on its line, and by what a trace file is recognised.
+
+ftrace text        `      insmod-155     [001] d..1.     2.405925: map: IOMMU: ...`       flags of 4 to 8 characters
+trace-cmd report   `      insmod-155   [001]     2.405925: map:         IOMMU: ...`       first line `cpus=N`
+
+Both are one pattern with optional flags. The task's name may hold spaces, dashes, slashes and parentheses: it ends at
+the last dash before the process number and the CPU. Formats are told by content, never by a file's name.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Final
+
+from pagetables.errors import TraceError
+
+__all__ = ["FRAME", "Format", "lost_events", "overwritten_events", "sniff", "time_ns"]
+
+FRAME = re.compile(
+    r" *+(.{1,32})-([0-9]{1,10}) +(?:\([- 0-9]+\) +)?\[([0-9]{1,4})\] +(?:([^ 0-9]\S{3,7}) +)?"
+    r"([0-9]{1,19})(?:\.([0-9]{1,9}))?: ([^\s:]+): *(.*)",
+    re.ASCII,
+)
+"""Groups: task, pid, cpu, flags, seconds, fraction, event name, text."""
+
+_LOST = re.compile(r"CPU:([0-9]+) \[(?:LOST )?(?:([0-9]+) )?EVENTS(?: DROPPED)?\]", re.ASCII)
+_WRITTEN = re.compile(r"# entries-in-buffer/entries-written: ([0-9]{1,19})/([0-9]{1,19})", re.ASCII)
+_PERF = re.compile(r".{1,32}\s+[0-9/]+\s+(?:\[[0-9]+\]\s+)?[0-9]+\.[0-9]+:\s+(?:[0-9]+\s+)?[\w-]+:[\w-]+:", re.ASCII)
+_RAW = re.compile(r"(?:map|unmap): +iova=|qi_submit: +qw0=|dma_\w+: +device=|cache_tag_\w+: +iommu=", re.ASCII)
+_QEMU = re.compile(r"(?:[0-9]+@[0-9.]+:|[0-9T:.Z-]+ )?vtd_\w+ ", re.ASCII)
+
+_BINARIES = {
+    b"\x17\x08\x44tracing": "is trace-cmd's binary file; run `trace-cmd report FILE` and give its text",
+    b"\x7fELF": "is an ELF file; `vtd inspect` and `vtd walk` read images, a trace is text",
+    b"PAR1": "is a Parquet file; a trace is ftrace text, `trace-cmd report` text or JSON Lines",
+    b"PERFILE2": "is perf's binary file; record with trace-cmd or tracefs instead",
+}
+_EXPECTED = "expected ftrace text, the text of `trace-cmd report`, or JSON Lines"
+_LATEST = (1 << 64) - 1
+_SCALE: Final[list[int]] = [10 ** (9 - digits) for digits in range(10)]
+
+
+class Format(enum.Enum):
+    """How a trace file is written."""
+
+    FTRACE = "ftrace text"
+    TRACE_CMD = "trace-cmd report"
+    JSON_LINES = "JSON Lines"
+
+
+def time_ns(seconds: str, fraction: str | None) -> int:
+    """A time stamp in nanoseconds. One without a point comes from a counting clock and is taken as it is."""
+    if fraction is None:
+        return min(int(seconds), _LATEST)
+    return min(int(seconds) * 1_000_000_000 + int(fraction) * _SCALE[len(fraction)], _LATEST)
+
+
+def lost_events(line: str) -> tuple[int, int] | None:
+    """The CPU and number of events that this line reports lost (0: not told), or None."""
+    match = _LOST.match(line)
+    return (int(match[1]), int(match[2] or 0)) if match else None
+
+
+def overwritten_events(line: str) -> int:
+    """How many events the kernel overwrote before this text was read, by its header line."""
+    match = _WRITTEN.match(line)
+    return max(int(match[2]) - int(match[1]), 0) if match else 0
+
+
+def sniff(name: str, start: bytes) -> Format:
+    """The format of a trace that begins with `start`; TraceError says what was found instead."""
+    if not start:
+        raise TraceError(f"{name}: the file is empty; {_EXPECTED}")
+    for magic, what in _BINARIES.items():
+        if start.startswith(magic):
+            raise TraceError(f"{name}: this {what}")
+    if b"\0" in start:
+        raise TraceError(f"{name}: this is binary; {_EXPECTED}")
+    if start.lstrip()[:1] == b"{":
+        return Format.JSON_LINES
+    return _sniff_text(name, start.decode("utf-8", "replace"))
+
+
+def _sniff_text(name: str, text: str) -> Format:
+    lines = [line for line in text.split("\n") if line.strip()]
+    frames = [match for match in map(FRAME.match, lines) if match]
+    if frames:
+        if any(_RAW.match(f"{match[7]}: {match[8]}") for match in frames):
+            raise TraceError(
+                f"{name}: these are the raw fields of `trace-cmd report -R`; run `trace-cmd report` without -R"
+            )
+        return Format.TRACE_CMD if lines[0].startswith("cpus=") else Format.FTRACE
+    if text.startswith(("# tracer:", "cpus=")):
+        return Format.TRACE_CMD if text.startswith("cpus=") else Format.FTRACE
+    if any(map(_PERF.match, lines)):
+        raise TraceError(f"{name}: this is `perf script` text, which is not read; {_EXPECTED}")
+    if any(map(_QEMU.match, lines)):
+        raise TraceError(f"{name}: this is a log of QEMU's vtd_* events, which is not read; {_EXPECTED}")
+    first = lines[0].strip() if lines else ""
+    shown = repr(first[:60] + ("..." if len(first) > 60 else ""))
+    raise TraceError(f"{name}: this is no trace, it begins with {shown}; {_EXPECTED}")

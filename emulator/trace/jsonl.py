@@ -1,0 +1,272 @@
+"""JSON Lines: the project's own trace format, to write by hand and to keep what other formats told.
+
+    {"event": "attach", "device": "00:03.0", "domain": 5}
+    {"event": "map", "device": "00:03.0", "iova": "0x1000", "gpa": "0x5000", "size": 4096, "time": "1.5s"}
+    {"event": "access", "device": "00:03.0", "iova": "0x1008", "size": 8, "access": "w"}
+    {"event": "unmap", "device": "00:03.0", "iova": "0x1000", "size": 4096}
+    {"event": "detach", "device": "00:03.0"}
+
+Numbers are integers, or strings as people write them; a time is an integer (nanoseconds) or a string such as "1.5s",
+and without one an event happens when the line before did. `domain` instead of `device` names a domain; a map that names
+neither is attributed like a kernel's. Two more records frame a trace that was converted: `trace` (version, kernel_rule)
+and `space` (space, name, domain, attributed), to whose numbers the events then refer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+from emulator.trace.columns import NO_PASID, NO_SOURCE
+from emulator.trace.event import READ, WRITE, Event, Kind, SpaceRef
+from emulator.trace.skipped import SkippedLines
+from emulator.trace.trace import KernelRule, Trace
+from pagetables.address import PAGE_SIZE, format_source_id, parse_number, parse_source_id
+from pagetables.errors import InputError, TraceError, near
+
+__all__ = ["VERSION", "JsonReader", "upgrade", "write_json_lines"]
+
+VERSION = 2
+
+Record = dict[str, Any]
+
+_ACCESSES = {"r": READ, "w": WRITE, "rw": READ | WRITE, "-": 0}
+_NAMES = {bits: name for name, bits in _ACCESSES.items()}
+_TIME = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,9}))?(ns|us|ms|s)", re.ASCII)
+_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+_PAGES = {PAGE_SIZE << 9 * level: 1 << level for level in range(3)}
+_WHERE = {"device", "domain", "space"}
+_WHEN = {"event", "time", "cpu", "pid", "task"}
+_FIELDS = {
+    "map": _WHEN | _WHERE | {"iova", "gpa", "size", "access", "page_sizes"},
+    "unmap": _WHEN | _WHERE | {"iova", "size"},
+    "access": _WHEN | _WHERE | {"iova", "size", "access", "pasid"},
+    "attach": _WHEN | _WHERE,
+    "detach": _WHEN | _WHERE,
+    "space": {"event", "space", "name", "domain", "attributed"},
+    "trace": {"event", "version", "kernel_rule"},
+}
+_RENAMED = {"bdf": "device", "paddr": "gpa", "op": "event"}  # version 1
+_LATEST = (1 << 64) - 1
+_RULES: dict[str, KernelRule] = {"6.x": "6.x", "7.x": "7.x"}
+
+
+def upgrade(record: Record) -> Record:
+    """The record with the names of the present version."""
+    return {_RENAMED.get(name, name) if _RENAMED.get(name) not in record else name: v for name, v in record.items()}
+
+
+class JsonReader:
+    """Reads the lines of one file; a line that cannot be used goes to `skipped` with the field at fault."""
+
+    def __init__(self, name: str, index: int, skipped: SkippedLines) -> None:
+        self.name = name
+        self.index = index
+        self.skipped = skipped
+        self.kernel_rule: KernelRule | None = None
+        self._time = 0
+
+    def events(self, pieces: Iterable[bytes]) -> Iterator[Event]:
+        """One event for each usable line; TraceError if there are lines but none is usable."""
+        used, number, first = False, 0, ""
+        for line in _lines(pieces):
+            number += 1
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            try:
+                event = self._event(number, line)
+            except InputError as why:
+                first = first or f"{self.name}:{number}: {why}"
+                self.skipped.add(self.name, number, str(why))
+                yield Event(self.index, number, self._time, 0, 0, "", Kind.OTHER)
+                continue
+            used = True
+            if event is not None:
+                yield event
+        if first and not used:
+            raise TraceError(first)
+
+    def _event(self, number: int, line: str) -> Event | None:
+        record = _record(line)
+        kind = record["event"]
+        if kind == "trace":
+            self._header(record)
+            return None
+        detail = _space(record)
+        if kind == "space":
+            return Event(self.index, number, 0, 0, 0, "", Kind.SPACE, domain=_optional(record, "domain"), detail=detail)
+        self._time = _time(record["time"]) if "time" in record else self._time
+        sizes = record.get("page_sizes", [])
+        return Event(
+            self.index, number, self._time, _optional(record, "cpu", 0xFFFF) or 0, _optional(record, "pid") or 0,
+            str(record.get("task", "")), Kind[kind.upper()], device=_device(record), domain=_optional(record, "domain"),
+            access=_access(record), pasid=_optional(record, "pasid", 0xF_FFFF), leaf_levels=_leaf_levels(sizes),
+            detail=detail, **_range(record),
+        )  # fmt: skip
+
+    def _header(self, record: Record) -> None:
+        version = record.get("version", VERSION)
+        if not isinstance(version, int) or not 1 <= version <= VERSION:
+            raise InputError(f"version: {version!r} is newer than this reader or no version; {VERSION} is the latest")
+        rule = record.get("kernel_rule")
+        if rule is not None and rule not in _RULES:
+            raise InputError(f"kernel_rule: {rule!r} is none; {near(str(rule), _RULES)}")
+        self.kernel_rule = _RULES[rule] if rule is not None else None
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    for piece in pieces:
+        lines = piece.decode("utf-8", "replace").split("\n")
+        yield from lines[:-1] if lines[-1] == "" else lines
+
+
+def _record(line: str) -> Record:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as why:
+        raise InputError(f"no JSON: {why}") from None
+    if not isinstance(record, dict):
+        raise InputError("a line must be a JSON object in braces")
+    record = upgrade(record)
+    kind = record.get("event")
+    if kind not in _FIELDS:
+        raise InputError(f"event: {kind!r} is none; {near(str(kind), _FIELDS)}")
+    for name in record:
+        if name not in _FIELDS[kind]:
+            raise InputError(f"{name}: {kind} has no such field; {near(name, _FIELDS[kind])}")
+    return record
+
+
+def _field(name: str, parse: Callable[[Any], Any], value: object) -> Any:
+    try:
+        return parse(value)
+    except InputError as why:
+        raise InputError(f"{name}: {why}") from None
+
+
+def _number(value: object) -> int:
+    if isinstance(value, str):
+        value = parse_number(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"{value!r} is not a number: expected an integer, or a string such as '0x1000'")
+    if not 0 <= value <= _LATEST:
+        raise InputError(f"{value:#x} does not fit into 64 bits")
+    return value
+
+
+def _optional(record: Record, name: str, most: int = 0xFFFF_FFFF) -> int | None:
+    if record.get(name) is None:
+        return None
+    number: int = _field(name, _number, record[name])
+    if number > most:
+        raise InputError(f"{name}: {number} is too large; at most {most}")
+    return number
+
+
+def _required(record: Record, name: str) -> int:
+    if record.get(name) is None:
+        raise InputError(f"{name}: {record['event']} needs it")
+    number: int = _field(name, _number, record[name])
+    return number
+
+
+def _range(record: Record) -> dict[str, int]:
+    kind = record["event"]
+    if kind in ("attach", "detach"):
+        return {}
+    iova = _required(record, "iova")
+    size = 1 if kind == "access" and "size" not in record else _required(record, "size")
+    found = {"iova": iova, "size": size}
+    if kind == "map":
+        found["gpa"] = _required(record, "gpa")
+    if size == 0 or max(iova, found.get("gpa", 0)) + size > 1 << 64:
+        raise InputError(f"size: {size:#x} bytes at {iova:#x} are no range below 2**64")
+    if kind != "access":
+        for name, number in found.items():
+            if number % PAGE_SIZE:
+                raise InputError(f"{name}: {number:#x} is not a multiple of {PAGE_SIZE}")
+    return found
+
+
+def _time(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LATEST:
+        return value
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise InputError(f"time: {value!r} is none: expected nanoseconds as an integer, or a string such as '1.5s'")
+    fraction = match[2] or ""
+    ns = int(match[1]) * _UNITS[match[3]] + int(fraction or "0") * _UNITS[match[3]] // 10 ** len(fraction)
+    return min(ns, _LATEST)
+
+
+def _device(record: Record) -> str | None:
+    kind, device = record["event"], record.get("device")
+    if device is None:
+        if kind in ("attach", "detach", "access") and "space" not in record:
+            raise InputError(f"device: {kind} needs it, such as '00:03.0'")
+        return "" if kind in ("attach", "detach") else None
+    if not isinstance(device, str):
+        raise InputError(f"device: {device!r} is not a device: expected a string such as '00:03.0'")
+    return format_source_id(_field("device", parse_source_id, device))
+
+
+def _access(record: Record) -> int:
+    kind = record["event"]
+    access = record.get("access", "r" if kind == "access" else "rw")
+    if not isinstance(access, str) or access not in _ACCESSES:
+        raise InputError(f"access: {access!r} is none; known: r, w, rw, -")
+    return _ACCESSES[access] if kind in ("map", "access") else 0
+
+
+def _leaf_levels(sizes: object) -> int:
+    if not isinstance(sizes, list) or not all(isinstance(size, int) and size in _PAGES for size in sizes):
+        raise InputError(f"page_sizes: {sizes!r} is no list of {', '.join(map(str, _PAGES))}")
+    bits: set[int] = {_PAGES[size] for size in sizes}
+    return sum(bits)
+
+
+def _space(record: Record) -> SpaceRef | None:
+    index = _optional(record, "space", 1 << 20)
+    if index is None:
+        if record["event"] == "space":
+            raise InputError("space: a space needs its number")
+        return None
+    return SpaceRef(index, str(record.get("name", "")), attributed=record.get("attributed", True) is not False)
+
+
+def write_json_lines(trace: Trace, out: IO[str]) -> None:
+    """Write `trace` so that reading it again gives equal columns (but for event numbers and lines) and equal spaces."""
+    write = _Writer(out).write
+    write({"event": "trace", "version": VERSION, "kernel_rule": trace.kernel_rule})
+    for space in trace.spaces:
+        domain = {} if space.domain_id is None else {"domain": int(space.domain_id)}
+        write({"event": "space", "space": space.index, "name": space.name, **domain, "attributed": space.attributed})
+    for row in trace.columns.rows():
+        write(_row(row))
+
+
+class _Writer:
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+
+    def write(self, record: Record) -> None:
+        self._out.write(json.dumps(record) + "\n")
+
+
+def _row(row: dict[str, int]) -> Record:
+    kind = Kind(row["kind"])
+    record: Record = {"event": kind.name.lower(), "time": row["time_ns"], "cpu": row["cpu"], "space": row["space"]}
+    if row["source"] != NO_SOURCE:
+        record["device"] = format_source_id(row["source"])
+    if kind in (Kind.MAP, Kind.UNMAP, Kind.ACCESS):
+        record |= {"iova": f"{row['iova']:#x}", "size": row["size"]}
+    if kind is Kind.MAP:
+        sizes = [size for size, bit in _PAGES.items() if row["leaf_levels"] & bit]
+        record |= {"gpa": f"{row['gpa']:#x}"} | ({} if len(sizes) == len(_PAGES) else {"page_sizes": sizes})
+    if kind in (Kind.MAP, Kind.ACCESS):
+        record["access"] = _NAMES[row["access"]]
+    if row["pasid"] != NO_PASID:
+        record["pasid"] = row["pasid"]
+    return record

@@ -1,0 +1,91 @@
+"""Trace files in, a `Trace` out."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from emulator.trace.assembling import assemble
+from emulator.trace.attribution import Attributor
+from emulator.trace.event import Event, Kind
+from emulator.trace.framing import Format, sniff
+from emulator.trace.generations import kernel_rule
+from emulator.trace.jsonl import JsonReader
+from emulator.trace.opening import open_trace, pieces
+from emulator.trace.skipped import SkippedLines
+from emulator.trace.text import TextReader
+from emulator.trace.trace import Trace
+from pagetables.errors import TraceError
+
+__all__ = ["read_traces"]
+
+_SNIFFED = 1 << 16
+_MOST_FILES = 1 << 16
+
+Progress = Callable[[int], None]
+Reader = TextReader | JsonReader
+
+
+def read_traces(paths: Sequence[Path | str], progress: Progress | None = None) -> Trace:
+    """The traces in `paths`, merged by time (`-` is standard input); TraceError for what is no trace.
+
+    `progress` is told, now and then, how many events were read so far.
+    """
+    if not paths or len(paths) > _MOST_FILES:
+        raise TraceError("no trace given" if not paths else f"{len(paths)} traces; at most {_MOST_FILES}")
+    skipped, found, kinds = SkippedLines(), Attributor(), Counter[int]()
+    with ExitStack() as stack:
+        readers, streams = [], []
+        for index, path in enumerate(paths):
+            reader, events = _open(stack, path, index, skipped)
+            readers.append(reader)
+            streams.append(events)
+        merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda event: event.time_ns)
+        _feed(merged, found, kinds, progress)
+    return _finish(tuple(map(str, paths)), readers, found, skipped, kinds)
+
+
+def _open(stack: ExitStack, path: Path | str, index: int, skipped: SkippedLines) -> tuple[Reader, Iterator[Event]]:
+    stream, name = stack.enter_context(open_trace(path)), str(path)
+    start = stream.read(_SNIFFED)
+    reader = (JsonReader if sniff(name, start) is Format.JSON_LINES else TextReader)(name, index, skipped)
+    return reader, reader.events(pieces(stream, name, start))
+
+
+def _feed(events: Iterator[Event], found: Attributor, kinds: Counter[int], progress: Progress | None) -> None:
+    feed, count = found.feed, kinds
+    for number, event in enumerate(events, 1):
+        count[event.kind] += 1
+        feed(event)
+        if progress is not None and not number % 4096:
+            progress(number)
+
+
+def _finish(
+    files: tuple[str, ...], readers: list[Reader], found: Attributor, skipped: SkippedLines, kinds: Counter[int]
+) -> Trace:
+    rule, unsure = kernel_rule(found.signs)
+    told = [reader.kernel_rule for reader in readers if isinstance(reader, JsonReader)]
+    if told:
+        rule, unsure = next((rule for rule in told if rule is not None), "7.x"), None
+    columns, spaces, notes = assemble(found, files, skipped, early_4k=rule == "6.x")
+    notes = [*_losses(readers), *notes, *([unsure] if unsure else [])]
+    counted = {Kind(kind): kinds[kind] for kind in sorted(kinds) if kind != Kind.SPACE}
+    return Trace(files, columns, spaces, skipped, tuple(notes), found.events, rule, counted)
+
+
+def _losses(readers: list[Reader]) -> list[str]:
+    notes = []
+    for reader in readers:
+        if not isinstance(reader, TextReader):
+            continue
+        if reader.losses:
+            cpus = ", ".join(f"{count or 'some'} on CPU {cpu}" for cpu, count in sorted(reader.lost.items()))
+            where = f"{reader.name}:{reader.losses[0]}"
+            notes.append(f"{where}: events were lost while recording ({cpus}): maps or unmaps may be missing")
+        if reader.overwritten:
+            notes.append(f"{reader.name}: the kernel overwrote {reader.overwritten} events before they were read")
+    return notes
