@@ -54,6 +54,7 @@ class Format:
     present: int  # an entry with none of these bits is empty
     accessed: int  # bits that mark an entry as used
     dirty: int  # bits that mark a leaf as written
+    permission_bits: int  # bits that decide what an entry grants
 
     def __init__(self, leaf_levels: frozenset[int], address_limit: int) -> None:
         self.leaf_levels = leaf_levels
@@ -65,7 +66,7 @@ class Format:
         self.reserved_table = self._by_level(
             {n: self._reserved(one) | self._unsupported_size(n) for n, one in self.table_layouts.items()}
         )
-        self._leaf_address = self._by_level({n: one.field("addr").mask for n, one in self.leaf_layouts.items()})
+        self.leaf_address = self._by_level({n: one.field("addr").mask for n, one in self.leaf_layouts.items()})
         self._table_address = self.table_layouts[2].field("addr").mask
 
     @staticmethod
@@ -99,7 +100,7 @@ class Format:
 
     def output(self, entry: int, level: int) -> Gpa:
         """The start of the page that a leaf of `level` maps."""
-        return Gpa(entry & self._leaf_address[level])
+        return Gpa(entry & self.leaf_address[level])
 
     def reserved(self, level: int, kind: Kind) -> int:
         """The bits that must be zero in an entry of this level and kind."""
@@ -121,7 +122,7 @@ class Format:
         """The 512 leaves of `level` - 1 that together say what the leaf `entry` of `level` says."""
         step = level_shift(level - 1)
         base = int(self.output(entry, level))
-        attributes = self._smaller(entry & ~self._leaf_address[level] & ~self._page_size(level), level)
+        attributes = self._smaller(entry & ~self.leaf_address[level] & ~self._page_size(level), level)
         if level - 1 > 1:
             attributes |= self._page_size(level - 1)
         return [attributes | base + (index << step) for index in range(512)]
@@ -137,6 +138,7 @@ class SecondStage(Format):
     table_layouts = {2: SsPdeTable, 3: SsPdpeTable, 4: SsPml4E, 5: SsPml5E}
     accessed = SsPte.a.mask
     dirty = SsPte.d.mask
+    permission_bits = SsPte.r.mask | SsPte.w.mask | SsPte.x.mask
     link = SsPdeTable.of(r=1, w=1)
 
     def __init__(
@@ -183,6 +185,7 @@ class FirstStage(Format):
     accessed = FsPte.a.mask
     extended_accessed = FsPte.ea.mask
     dirty = FsPte.d.mask
+    permission_bits = FsPte.p.mask | FsPte.rw.mask | FsPte.us.mask | FsPte.xd.mask
     link = FsPdeTable.of(p=1, rw=1, us=1, a=1)
 
     def __init__(self, leaf_levels: frozenset[int] = ALL_LEAF_LEVELS, address_limit: int = ALL_ADDRESSES) -> None:

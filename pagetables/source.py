@@ -41,6 +41,8 @@ __all__ = [
     "TranslationType",
     "check_mode",
     "choose_pasid",
+    "decode_context",
+    "decode_pasid_entry",
     "from_context",
     "from_pasid_entry",
     "lookup",
@@ -227,10 +229,18 @@ def _untouched(domain_id: DomainId, fpd: bool, *, legacy: bool) -> Source:
 
 
 def _legacy_source(entry: LegacyContextEntry, at: Gpa, request: Request) -> Source | Fault:
-    fpd, domain_id = bool(entry.fpd), DomainId(entry.did)
+    fpd = bool(entry.fpd)
     if request.address_type is not AddressType.UNTRANSLATED and entry.tt != LegacyTranslation.DEVICE_TLB:
         return Fault(FaultReason.TRANSLATION_TYPE_BLOCKED, request, at, disabled=fpd)
-    if entry.tt == LegacyTranslation.PASS_THROUGH or request.address_type is AddressType.TRANSLATED:
+    if request.address_type is AddressType.TRANSLATED:
+        return _untouched(DomainId(entry.did), fpd, legacy=True)
+    return decode_context(entry)
+
+
+def decode_context(entry: LegacyContextEntry) -> Source:
+    """What a valid legacy context entry says of untranslated requests."""
+    fpd, domain_id = bool(entry.fpd), DomainId(entry.did)
+    if entry.tt == LegacyTranslation.PASS_THROUGH:
         return _untouched(domain_id, fpd, legacy=True)
     return Source(
         TranslationType.SECOND_STAGE,
@@ -302,6 +312,11 @@ def from_pasid_entry(pasid_entry: PasidEntry, context: ContextEntry, request: Re
         return Fault(FaultReason.EXECUTE_REQUEST_DISABLED, request, pasid_entry.at, disabled=fpd)
     if (request.privileged or rid_priv) and not entry.sre:
         return Fault(FaultReason.SUPERVISOR_REQUEST_DISABLED, request, pasid_entry.at, disabled=fpd)
+    return decode_pasid_entry(entry, fpd, privileged=rid_priv)
+
+
+def decode_pasid_entry(entry: PasidTableEntry, fpd: bool, *, privileged: bool = False) -> Source:
+    """What a valid PASID table entry says. `fpd` is FPD of all entries; `privileged` is RID_PRIV where it applies."""
     translation = TranslationType(entry.pgtt)
     first = translation in (TranslationType.FIRST_STAGE, TranslationType.NESTED)
     second = translation in (TranslationType.SECOND_STAGE, TranslationType.NESTED)
@@ -323,5 +338,5 @@ def from_pasid_entry(pasid_entry: PasidEntry, context: ContextEntry, request: Re
         supervisor_requests=bool(entry.sre),
         execute_requests=bool(entry.ere),
         walk_snoop=bool(entry.pwsnp),
-        privileged=rid_priv,
+        privileged=privileged,
     )
