@@ -96,9 +96,9 @@ class MappingLayer:
         self._iova_limit = 1 << (64 if shape.stage is Stage.FIRST else driver.capabilities.mgaw)
         policy.released = self.pages.released
 
-    def create_domain(self) -> Domain:
-        """A domain with empty tables; NoDomainId or OutOfPages if there is nothing to make it of."""
-        domain_id = self.domain_ids.take()
+    def create_domain(self, wanted: int | None = None) -> Domain:
+        """A domain with empty tables, with the id `wanted` if that is free; NoDomainId or OutOfPages otherwise."""
+        domain_id = self.domain_ids.take(wanted)
         try:
             domain = Domain(
                 domain_id, self.shape, self._memory, self._engine, self.pages, self._iova_limit, self._gpa_limit

@@ -28,26 +28,27 @@ class DomainIds:
 
     def __init__(self, width: int) -> None:
         self.limit = 1 << width
-        self._next = FIRST_DOMAIN_ID
-        self._free: set[int] = set()
+        self._lowest = FIRST_DOMAIN_ID  # all below are in use
+        self._used: set[int] = set()
 
-    def take(self) -> DomainId:
-        """A domain-id nobody has; NoDomainId if there is none."""
-        if self._free:
-            lowest = min(self._free)
-            self._free.remove(lowest)
-            return DomainId(lowest)
-        if self._next >= self.limit:
+    def take(self, wanted: int | None = None) -> DomainId:
+        """`wanted` if it is free, else the lowest domain-id nobody has; NoDomainId if there is none."""
+        if wanted is None or not FIRST_DOMAIN_ID <= wanted < self.limit or wanted in self._used:
+            while self._lowest in self._used:
+                self._lowest += 1
+            wanted = self._lowest
+        if wanted >= self.limit:
             raise NoDomainId(
                 f"all {self.limit - FIRST_DOMAIN_ID} domain-ids are in use (CAP.ND gives {self.limit}, 0 and 1 are "
                 "reserved); let devices share a domain, or use a profile with a larger ND"
             )
-        self._next += 1
-        return DomainId(self._next - 1)
+        self._used.add(wanted)
+        return DomainId(wanted)
 
     def give_back(self, domain_id: DomainId) -> None:
         """The id is free again."""
-        self._free.add(domain_id)
+        self._used.discard(domain_id)
+        self._lowest = min(self._lowest, domain_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from pagetables.layouts.descriptors import (
 from pagetables.layouts.registers import (
     Capability,
     ExtendedCapability,
+    FaultStatus,
     GlobalCommand,
     GlobalStatus,
     InvalidationQueueAddress,
@@ -223,6 +224,15 @@ class UnitDriver:
         """Table writes are visible to the unit; only units with CAP.RWBF need it."""
         if self.capabilities.cap.rwbf:
             self._command(GlobalCommand.wbf.mask, GlobalStatus.wbfs.mask, until=0)
+
+    def clear_faults(self) -> None:
+        """Every fault record is free again, as after an interrupt handler has read them."""
+        cap = self.capabilities.cap
+        for index in range(cap.nfr + 1):
+            upper = 16 * (cap.fro + index) + 8
+            if self._mmio.read64(upper) >> 63:
+                self._mmio.write64(upper, 1 << 63)
+        self._mmio.write32(FaultStatus.mmio_offset, FaultStatus.pfo.mask)
 
     def _invalidate_everything(self) -> None:
         # Without ESRTPS a new root pointer leaves all caches alone: context, then PASID, then IOTLB.

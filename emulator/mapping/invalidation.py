@@ -32,6 +32,7 @@ class StaleWindow:
     longest_ns: int = 0
     total_ns: int = 0
     reused_before_flush: int = 0
+    accesses: int = 0  # by devices, through a translation that was stale
     pending: int = 0
 
     def closed(self, age: int) -> None:
@@ -48,6 +49,7 @@ class StaleWindow:
             "max_ns": self.longest_ns,
             "mean_ns": mean,
             "reused_before_flush": self.reused_before_flush,
+            "accesses": self.accesses,
             "pending": self.pending,
         }
 
@@ -68,6 +70,10 @@ class InvalidationPolicy(abc.ABC):
 
     def mapped(self, domain: Domain, iova: int, size: int) -> None:  # noqa: B027  # most policies need not look
         """[iova, iova + size) is about to be mapped: the place to notice that a range is used again too early."""
+
+    def is_stale(self, domain: Domain, iova: int) -> bool:
+        """True if the page of `iova` was unmapped and the unit has not been told yet."""
+        return False
 
     def flush(self) -> None:  # noqa: B027  # nothing waits unless a policy defers
         """Everything that waits is invalidated and released."""
@@ -183,9 +189,12 @@ class DeferredInvalidation(InvalidationPolicy):
 
     def mapped(self, domain: Domain, iova: int, size: int) -> None:
         """Count a range that is mapped again while the unit may still hold the old translation."""
-        queue = self._queues.get(domain.domain_id)
-        if queue is not None and queue.waits(iova, size):
+        if self._waits(domain, iova, size):
             self.window.reused_before_flush += 1
+
+    def is_stale(self, domain: Domain, iova: int) -> bool:
+        """True if the page of `iova` waits for its flush."""
+        return self._waits(domain, iova, 1)
 
     def flush(self) -> None:
         """Invalidate and release whatever waits, in every domain."""
@@ -212,6 +221,10 @@ class DeferredInvalidation(InvalidationPolicy):
     def release(self, entry: _Waiting) -> None:
         """The pages of a covered entry may be used again."""
         self._release(entry.pages)
+
+    def _waits(self, domain: Domain, iova: int, size: int) -> bool:
+        queue = self._queues.get(domain.domain_id)
+        return queue is not None and queue.domain is domain and queue.waits(iova, size)
 
     def _queue(self, domain: Domain) -> _FlushQueue:
         queue = self._queues.get(domain.domain_id)

@@ -109,3 +109,10 @@ def test_narrowing_never_widens_what_the_shape_allows(engine) -> None:
     domain = make(engine, TableShape(leaf_levels=frozenset({1})))
     assert domain.mapper(frozenset({1, 2, 3})).table.leaf_levels == {1}
     assert domain.mapper(frozenset({1, 2})) is domain.mapper()
+
+
+def test_a_wanted_domain_id_is_given_if_it_is_free_and_legal() -> None:
+    ids = DomainIds(4)
+    assert ids.take(wanted=9) == 9
+    assert ids.take(wanted=9) == 2
+    assert [ids.take(wanted=bad) for bad in (0, 1, 16)] == [3, 4, 5]

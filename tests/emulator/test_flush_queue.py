@@ -165,6 +165,7 @@ def test_the_stale_window_is_the_time_to_the_flush_not_to_the_release() -> None:
         "max_ns": 2 * MILLISECOND,
         "mean_ns": MILLISECOND // 2,
         "reused_before_flush": 0,
+        "accesses": 0,
         "pending": 1,
     }
 
@@ -179,6 +180,7 @@ def test_strict_leaves_no_window() -> None:
         "max_ns": 0,
         "mean_ns": 0,
         "reused_before_flush": 0,
+        "accesses": 0,
         "pending": 0,
     }
 
