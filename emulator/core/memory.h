@@ -1,0 +1,76 @@
+/* Physical memory: little-endian loads and stores that never leave the regions. */
+#ifndef VTD_MEMORY_H
+#define VTD_MEMORY_H
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "core.h"
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE 4096u
+
+static inline uint64_t core_little(uint64_t value)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return __builtin_bswap64(value);
+#else
+    return value;
+#endif
+}
+
+/* True if all size bytes at address lie in one region. */
+static inline bool core_contains(const struct core_memory *memory, uint64_t address, uint64_t size)
+{
+    for (uint32_t i = 0; i < memory->region_count; i++) {
+        uint64_t offset = address - memory->regions[i].start;
+        if (offset < memory->regions[i].size)
+            return size <= memory->regions[i].size - offset;
+    }
+    return false;
+}
+
+/* The two below are for addresses that core_contains has vouched for. */
+static inline uint64_t core_get(const struct core_memory *memory, uint64_t address)
+{
+    uint64_t raw;
+    memcpy(&raw, memory->base + address, sizeof raw);
+    return core_little(raw);
+}
+
+static inline void core_set(const struct core_memory *memory, uint64_t address, uint64_t value)
+{
+    uint64_t raw = core_little(value);
+    memcpy(memory->base + address, &raw, sizeof raw);
+}
+
+static inline uint32_t core_get32(const struct core_memory *memory, uint64_t address)
+{
+    const uint8_t *at = memory->base + address;
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static inline void core_set32(const struct core_memory *memory, uint64_t address, uint32_t value)
+{
+    uint8_t bytes[4] = {(uint8_t)value, (uint8_t)(value >> 8), (uint8_t)(value >> 16), (uint8_t)(value >> 24)};
+    memcpy(memory->base + address, bytes, sizeof bytes);
+}
+
+static inline bool core_load(const struct core_memory *memory, uint64_t address, uint64_t *ret)
+{
+    if (!core_contains(memory, address, sizeof *ret))
+        return false;
+    *ret = core_get(memory, address);
+    return true;
+}
+
+/* Replace `from` by `to` at address, at once; false if something else stood there. */
+static inline bool core_exchange(const struct core_memory *memory, uint64_t address, uint64_t from, uint64_t to)
+{
+    typedef uint64_t __attribute__((may_alias)) word;
+    uint64_t expected = core_little(from);
+    return __atomic_compare_exchange_n((word *)(memory->base + address), &expected, core_little(to), false,
+                                       __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+#endif
