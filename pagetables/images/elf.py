@@ -18,9 +18,10 @@ from pagetables.images.elf_format import (
     X86_64,
     Note,
 )
+from pagetables.images.holes import runs_within
 from pagetables.images.saving import replacing
 
-__all__ = ["Sparse", "write_elf"]
+__all__ = ["Sparse", "write_elf", "write_elf_file"]
 
 READ_AND_WRITE = 6
 CHUNK = 1 << 20
@@ -57,13 +58,18 @@ def write_elf(
     The file holds the touched pages; a segment's memory size covers the untouched ones that follow, so that whoever
     reads it back finds zeros there, and nothing outside the regions.
     """
+    with replacing(path) as file:
+        write_elf_file(file, memory, notes)
+
+
+def write_elf_file(file: BinaryIO, memory: Sparse, notes: Iterable[Note | tuple[str, int, bytes]] = ()) -> None:
+    """The same into a file that is open already, which may be compressing."""
     segments = _segments(memory)
     note_bytes = b"".join(_note(Note(*note) if isinstance(note, tuple) else note) for note in notes)
-    with replacing(path) as file:
-        _write_headers(file, segments, note_bytes)
-        for segment in segments:
-            for start in range(segment.start, segment.start + segment.held, CHUNK):
-                file.write(memory.read(start, min(CHUNK, segment.start + segment.held - start)))
+    _write_headers(file, segments, note_bytes)
+    for segment in segments:
+        for start in range(segment.start, segment.start + segment.held, CHUNK):
+            file.write(memory.read(start, min(CHUNK, segment.start + segment.held - start)))
 
 
 def _segments(memory: Sparse) -> list[_Segment]:
@@ -71,9 +77,7 @@ def _segments(memory: Sparse) -> list[_Segment]:
     segments = []
     for start, size in memory.regions:
         end = start + size
-        inside = [
-            (max(start, run), min(end, run + length)) for run, length in runs if run < end and start < run + length
-        ]
+        inside = list(runs_within(runs, start, end))
         edges = [begin for begin, _ in inside[1:]] + [end]
         if not inside or inside[0][0] > start:
             segments.append(_Segment(start, 0, (inside[0][0] if inside else end) - start))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import NamedTuple, Self
 
 from pagetables.errors import NoMemory
 from pagetables.images.elf_format import Note
+from pagetables.images.holes import data_runs
 
 __all__ = ["Image", "Segment"]
 
@@ -35,6 +37,7 @@ class Image:
     """Memory in a file, mapped and never copied. A `Memory`: `load` gives None, `read` raises NoMemory in the gaps.
 
     `segments` are ascending and disjoint. `container` says what kind of file it is, `notes` what else it holds.
+    `descriptor` is the file's, where it may have holes; the image closes it.
     """
 
     def __init__(
@@ -44,7 +47,9 @@ class Image:
         data: mmap.mmap | bytes,
         segments: Sequence[Segment],
         notes: Sequence[Note] = (),
+        descriptor: int = -1,
     ) -> None:
+        self._descriptor = descriptor
         self.path = path
         self.container = container
         self.segments = tuple(segments)
@@ -93,12 +98,21 @@ class Image:
 
     def touched(self) -> Iterator[tuple[int, int]]:
         """(start, size) of each run that the file holds, ascending; the rest of the regions reads as zero."""
-        return ((segment.start, segment.held) for segment in self.segments if segment.held)
+        for segment in self.segments:
+            for offset, size in data_runs(self._descriptor, segment.offset, segment.held):
+                yield segment.start + offset - segment.offset, size
 
     def close(self) -> None:
         """Give the file back."""
         if isinstance(self._data, mmap.mmap):
             self._data.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)  # the mapping ends by itself
 
     def __enter__(self) -> Self:
         return self

@@ -9,75 +9,85 @@ import sys
 import tempfile
 from typing import IO
 
-from pagetables.address import PAGE_SIZE
 from pagetables.errors import ImageError
+from pagetables.images import lime
 from pagetables.images.compressed import Readable, compression, unpack
-from pagetables.images.elf_format import MAGIC
+from pagetables.images.elf_format import MAGIC, Note
 from pagetables.images.elf_reader import read_elf
 from pagetables.images.image import Image, Segment
+from pagetables.images.raw import read_raw
 
 __all__ = ["open_image"]
 
 # Dumps that are known by sight but not read: what it is, and what makes it readable.
 _FOREIGN = {
-    b"EMiL": ("a LiME dump", "convert it to an ELF core, or to raw memory"),
     b"KDUMP   ": ("a kdump-compressed dump", "take it with `dump-guest-memory` without -z, -l, -s"),
     b"DISKDUMP": ("a diskdump", "convert it to an ELF core, or to raw memory"),
     b"makedumpfile": ("a flattened makedumpfile dump", "take it with `makedumpfile -E`"),
     b"PAGEDU64": ("a Windows crash dump", "convert it to an ELF core, or to raw memory"),
     b"PAGEDUMP": ("a Windows crash dump", "convert it to an ELF core, or to raw memory"),
 }
+_READ = "an ELF core, a LiME dump or raw memory"
 HEAD = 16
 
 
-def open_image(path: str | os.PathLike[str]) -> Image:
-    """The image at `path`: an ELF core or raw memory, also compressed (.gz, .zst, .xz); `-` is standard input."""
+def open_image(path: str | os.PathLike[str], base: int | None = None) -> Image:
+    """The image at `path`: ELF core, LiME dump or raw memory, also compressed (.gz, .zst, .xz); `-` is standard input.
+
+    `base` is the physical address of the first byte of raw memory, 0 if None; other images know their addresses.
+    """
     name = os.fspath(path)
     if name == "-":
-        return _from_stream("standard input", sys.stdin.buffer, None)
+        return _from_stream("standard input", sys.stdin.buffer, None, base)
     with open(name, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe can be neither mapped nor read twice
-            return _from_stream(name, file, None)
-        return _from_file(name, file)
+            return _from_stream(name, file, None, base)
+        return _from_file(name, file, base)
 
 
-def _from_stream(path: str, file: Readable, kind: str | None) -> Image:
+def _from_stream(path: str, file: Readable, kind: str | None, base: int | None) -> Image:
     with tempfile.TemporaryFile() as plain:
         unpack(path, file, kind, plain)
-        return _from_file(path, plain, unpacked=kind is not None)
+        return _from_file(path, plain, base, unpacked=kind is not None)
 
 
-def _from_file(path: str, file: IO[bytes], unpacked: bool = False) -> Image:
+def _from_file(path: str, file: IO[bytes], base: int | None, unpacked: bool = False) -> Image:
     head = file.read(HEAD)
     file.seek(0)
     kind = compression(head)
     if kind is None:
-        return _from_plain(path, file, head)
+        return _from_plain(path, file, head, base)
     if unpacked:  # there are files that unpack to themselves
         raise ImageError(f"{path}: compressed twice; unpack it first")
-    return _from_stream(path, file, kind)
+    return _from_stream(path, file, kind, base)
 
 
-def _from_plain(path: str, file: IO[bytes], head: bytes) -> Image:
+def _from_plain(path: str, file: IO[bytes], head: bytes, base: int | None) -> Image:
     if not head:
-        raise ImageError(f"{path}: empty; expected an ELF core or raw memory")
+        raise ImageError(f"{path}: empty; expected {_READ}")
     for magic, (what, advice) in _FOREIGN.items():
         if head.startswith(magic):
             raise ImageError(f"{path}: {what}, which is not read: {advice}")
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
-        return _recognised(path, data, head)
+        container, segments, notes = _recognised(path, data, head, base)
     except ImageError:
         data.close()
         raise
+    return Image(path, container, data, segments, notes, os.dup(file.fileno()))
 
 
-def _recognised(path: str, data: mmap.mmap, head: bytes) -> Image:
+def _recognised(path: str, data: mmap.mmap, head: bytes, base: int | None) -> tuple[str, list[Segment], list[Note]]:
     if head.startswith(MAGIC):
-        return Image(path, "ELF core", data, *read_elf(path, data))
-    if len(data) % PAGE_SIZE == 0:
-        return Image(path, "raw memory", data, [Segment(0, len(data), 0, len(data))])
-    raise ImageError(
-        f"{path}: neither an ELF core (it begins with {head[:4].hex(' ')}) nor raw memory from address 0 on "
-        f"({len(data)} bytes are no whole number of pages)"
-    )
+        return _placed(path, "ELF core", base, read_elf(path, data))
+    if head.startswith(lime.MAGIC):
+        return _placed(path, "LiME dump", base, (lime.read_lime(path, data), []))
+    return "raw memory", read_raw(path, head, len(data), base), []
+
+
+def _placed(
+    path: str, container: str, base: int | None, contents: tuple[list[Segment], list[Note]]
+) -> tuple[str, list[Segment], list[Note]]:
+    if base is not None:
+        raise ImageError(f"{path}: its addresses are in the file ({container}); a base is for raw memory")
+    return container, *contents

@@ -100,13 +100,12 @@ def test_raw_memory_begins_at_address_0(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "empty; expected an ELF core or raw memory"),
-        (b"EMiL" + bytes(4092), "a LiME dump, which is not read: convert it"),
+        (b"", "empty; expected an ELF core, a LiME dump or raw memory"),
         (b"KDUMP   " + bytes(4088), "a kdump-compressed dump, which is not read"),
         (b"makedumpfile\0" + bytes(4083), "a flattened makedumpfile dump"),
         (b"PAGEDU64" + bytes(4088), "a Windows crash dump"),
-        (b"# tracer: nop\n", r"neither an ELF core \(it begins with 23 20 74 72\) nor raw memory"),
-        (bz2.compress(b"text"), "neither an ELF core"),
+        (b"# tracer: nop\n", r"no kind of image that is known \(it begins with 23 20 74 72\), nor raw memory"),
+        (bz2.compress(b"text"), "no kind of image"),
         (bytes(4097), r"4097 bytes are no whole number of pages"),
     ],
 )
