@@ -1,0 +1,115 @@
+"""Profiles: the ones that come with the emulator, and what a bad one is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from emulator.engine import IotlbGeometry
+from emulator.profile import BEHAVIOURS, load_profile, parse_profile, profile_names
+from emulator.unit.registers import UnitRegisters
+from pagetables.errors import InputError
+
+GOOD = """
+name: mine
+explains: for a test
+source: written here
+version: {maj: 1}
+cap: {nd: 6, fro: 0x22, sslps: 3}
+ecap: {qi: 1, iro: 0xF}
+haw: 46
+"""
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_that_comes_along_loads_and_makes_registers(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.source
+    assert profile.explains
+    assert UnitRegisters(profile).read64(8) == profile.capabilities.cap
+
+
+def test_the_qemu_profile_has_the_words_that_qemu_answers() -> None:
+    profile = load_profile("qemu-7.2")
+    assert profile.capabilities.cap == 0x00D2_008C_2226_0206
+    assert profile.capabilities.ecap == 0x0000_0000_00F0_0F4A
+    assert profile.version == 0x10
+    assert profile.capabilities.haw == 39
+
+
+def test_the_default_profile_can_do_all_that_a_replay_may_ask_for() -> None:
+    can = load_profile("default").capabilities
+    assert can.second_stage_levels == {3, 4, 5}
+    assert can.first_stage_levels == {4, 5}
+    assert can.second_stage_leaf_levels == can.first_stage_leaf_levels == {1, 2, 3}
+    assert (can.mgaw, can.haw, can.domain_id_width, can.pasid_width) == (57, 52, 16, 20)
+    assert can.ecap.qi
+    assert can.ecap.smts
+    assert can.cap.esrtps
+    assert (can.cap.mamv, can.fault_records, can.cap.cm) == (18, 1, 0)
+
+
+def test_an_unknown_profile_names_what_is_near() -> None:
+    with pytest.raises(InputError, match=r"no profile is called 'qemu-72'; did you mean qemu-7\.2\?"):
+        load_profile("qemu-72")
+
+
+def test_words_may_be_numbers_or_fields() -> None:
+    by_fields = parse_profile(GOOD, "mine")
+    by_number = parse_profile(GOOD.replace("{nd: 6, fro: 0x22, sslps: 3}", "0x0000_000c_2200_0006"), "mine")
+    assert by_fields == by_number
+
+
+def test_caches_have_a_size_of_their_own() -> None:
+    text = GOOD + "iotlb: {sets: 16, ways: 2}\ncontext_cache: 3\npasid_cache: 4\n"
+    profile = parse_profile(text, "mine")
+    assert profile.iotlb == IotlbGeometry(16, 2)
+    assert (profile.context_cache, profile.pasid_cache) == (3, 4)
+
+
+def test_what_is_not_named_behaves_as_specified() -> None:
+    assert not any(parse_profile(GOOD, "mine").behaves(name) for name in BEHAVIOURS)
+    assert parse_profile(GOOD + "behaviours: [compress_faults]", "mine").behaves("compress_faults")
+
+
+def test_asking_for_an_unknown_behaviour_is_an_error() -> None:
+    with pytest.raises(InputError, match="no behaviour is called 'compress'; did you mean compress_faults"):
+        load_profile("spec").behaves("compress")
+
+
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        (("haw: 46", "haw: 64"), "mine: haw: expected a number from 1 to 52, got 64"),
+        (("haw: 46", "haw: yes"), "mine: haw: expected a number from 1 to 52, got True"),
+        (("haw: 46", ""), "mine: haw missing"),
+        (("haw: 46", "haw: 46\nsauce: 1"), "mine: 'sauce' means nothing here; did you mean source"),
+        (("nd: 6", "nd: 8"), "mine: cap: nd=0x8 does not fit bits 2:0"),
+        (("nd: 6", "dn: 6"), "mine: cap: Capability has no field 'dn'"),
+        (("nd: 6", "nd: many"), "mine: cap.nd: expected a number"),
+        (("{maj: 1}", "four"), "mine: version: expected a number, or fields with their values, got 'four'"),
+        (("{maj: 1}", "0x100000000"), "mine: version: Version: 0x100000000 does not fit 32 bits"),
+        (("sslps: 3", "sslps: 2"), "mine: cap.sslps is 0, 1"),
+        (("qi: 1", "dt: 1"), "mine: ecap.dt needs ecap.qi"),
+        (("qi: 1", "qi: 1, nest: 1, smts: 1, ssts: 1"), "mine: ecap.nest needs ecap.fsts"),
+        (("qi: 1", "qi: 1, smts: 1"), "mine: ecap.smts needs one of"),
+        (("nd: 6", "pi: 1"), "mine: cap.pi needs ecap.ir"),
+        (("explains: for a test", "explains: 7"), "mine: explains: expected words, got 7"),
+        (("haw: 46", "haw: 46\niotlb: {sets: 3}"), "mine: iotlb.sets: 3 is not a power of two"),
+        (("haw: 46", "haw: 46\niotlb: 7"), "mine: iotlb: expected sets and ways, got 7"),
+        (("haw: 46", "haw: 46\nbehaviours: compress"), "mine: behaviours: expected a list of names"),
+        (("haw: 46", "haw: 46\nbehaviours: [compress_fault]"), "did you mean compress_faults"),
+        (("name: mine", "name: [mine"), "mine: not YAML"),
+    ],
+)
+def test_a_bad_profile_is_told_where_and_what_was_expected(change: tuple[str, str], complaint: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_profile(GOOD.replace(*change), "mine")
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n- 2", "just words", "null"])
+def test_something_else_than_a_mapping_is_told_so(text: str) -> None:
+    with pytest.raises(InputError, match="expected a mapping with name"):
+        parse_profile(text, "mine")
