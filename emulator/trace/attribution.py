@@ -14,7 +14,8 @@ What is not told here is decided by `emulator.trace.settling`, once all events a
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from emulator.trace.columns import NO_SPACE, Rows
@@ -23,8 +24,11 @@ from emulator.trace.generations import Signs, StandIns, page_range
 from emulator.trace.spaces import SpaceBook
 from pagetables.address import PAGE_SIZE
 
-__all__ = ["Attributor", "Expected", "Waiting"]
+__all__ = ["Attributor", "Expected", "Progress", "Waiting"]
 
+Progress = Callable[[int], None]
+
+_PROGRESS = 4096
 _EVERYTHING = 1 << 48  # a flush of this many bytes tells nothing about one unmap
 _AWAITING = 64  # unmaps of one task that still may get a word of explanation
 
@@ -60,9 +64,12 @@ class Attributor:
         self.book = SpaceBook()
         self.signs = Signs()
         self.events = 0
+        self.kinds = [0] * (max(Kind) + 1)
         self.early: list[int] = []  # direct maps, made before their space had a device
         self.partial: list[int] = []  # unmaps that removed less or more than was asked
-        self.waiting: dict[int, dict[int, list[Waiting]]] = {}  # task -> iova -> maps, latest last
+        self.waiting: defaultdict[int, dict[int, list[Waiting]]] = defaultdict(
+            dict
+        )  # task -> iova -> maps, latest last
         self.expected: dict[int, Expected] = {}  # unmap row -> what was announced just before
         self.attachers: dict[
             int, dict[int, int]
@@ -90,19 +97,31 @@ class Attributor:
             Kind.CACHE_TAG_FLUSH: self._flush,
             Kind.GROUP_ADD: self._group,
             Kind.GROUP_REMOVE: self._group,
-            Kind.SPACE: self._named,
+            Kind.SPACE: self._declare,
         }
         self._handlers = [handlers.get(Kind(kind)) if kind else None for kind in range(len(Kind) + 1)]
 
-    def feed(self, event: Event) -> None:
-        """Take the next event."""
-        self.events += event.kind != Kind.SPACE
-        handle = self._handlers[event.kind]
-        if handle is not None:
-            handle(event)
+    def feed(self, events: Iterable[Event], progress: Progress | None = None) -> None:
+        """Take the next events, in order; `progress` is told now and then how many there were."""
+        handlers, kinds = self._handlers, self.kinds
+        for event in events:
+            kind = event.kind
+            kinds[kind] += 1
+            self.events += 1
+            handle = handlers[kind]
+            if handle is not None:
+                handle(event)
+            if progress is not None and not self.events % _PROGRESS:
+                progress(self.events)
+
+    def _declare(self, event: Event) -> None:
+        self.events -= 1
+        self._named(event)
 
     def _named(self, event: Event) -> int | None:
         # The space that the event itself names.
+        if event.device is None and event.domain is None and event.detail is None:
+            return None
         if isinstance(event.detail, SpaceRef):
             ref = event.detail
             return self.book.declare(event.file, ref.number, ref.name, event.domain, ref.attributed)
@@ -128,16 +147,19 @@ class Attributor:
         self.rows.add(self.events, _bare(event, Kind.ATTACH, device), space, named=True)
 
     def _map(self, event: Event) -> None:
-        space = self._named(event)
-        if space is not None:
+        if (space := self._named(event)) is not None:
             self.rows.add(self.events, event, space, named=True)
             return
         self.signs.maps += 1
         self.stand_ins.over = True
         row = self.rows.add(self.events, event)
-        key = event.pid or ~event.cpu
-        waiting = self.waiting.setdefault(key, {})
-        waiting.setdefault(event.iova, []).append(Waiting(row, event.iova + event.size, event.gpa))
+        iova = event.iova
+        waiting = self.waiting[event.pid or ~event.cpu]
+        found = waiting.get(iova)
+        if found is None:
+            waiting[iova] = [Waiting(row, iova + event.size, event.gpa)]
+        else:
+            found.append(Waiting(row, iova + event.size, event.gpa))
 
     def _unmap(self, event: Event) -> None:
         space = self._named(event)

@@ -64,12 +64,6 @@ class Columns:
             yield dict(zip(names, values, strict=True))
 
 
-_TYPES = {
-    "event": np.uint64, "time_ns": np.uint64, "kind": np.uint8, "source": np.uint32, "pasid": np.uint32,
-    "iova": np.uint64, "gpa": np.uint64, "size": np.uint64, "cpu": np.uint16, "file": np.uint16, "line": np.uint32,
-}  # fmt: skip
-
-
 class Rows:
     """Columns as they grow. Space, access and leaf levels of a row may be told later than the row."""
 
@@ -78,7 +72,8 @@ class Rows:
         self.access = array("B")
         self.leaf_levels = array("B")
         self.named = bytearray()  # 1: the event itself names its device or space
-        self._block: list[tuple[int, ...]] = []
+        self._numbers = array("Q")
+        self._block: list[Event] = []
         self._done: list[dict[str, npt.NDArray[Any]]] = []
 
     def __len__(self) -> int:
@@ -86,36 +81,46 @@ class Rows:
 
     def add(self, number: int, event: Event, space: int = NO_SPACE, named: bool = False) -> int:
         """Append event `number` as a row; the row's number."""
-        file, line, time_ns, cpu, _, _, kind, device, _, iova, gpa, size, access, pasid, levels, _ = event
-        source = source_of(device) if device is not None and kind > Kind.UNMAP else None
-        self._block.append((
-            number, time_ns, kind, NO_SOURCE if source is None else source, NO_PASID if pasid is None else pasid,
-            iova, gpa, size, cpu, file, line,
-        ))  # fmt: skip
+        self._numbers.append(number)
+        self._block.append(event)
         self.space.append(space)
-        self.access.append(access)
-        self.leaf_levels.append(levels)
+        self.access.append(event.access)
+        self.leaf_levels.append(event.leaf_levels)
         self.named.append(named)
         if len(self._block) == _BLOCK:
             self._pack()
         return len(self.space) - 1
 
     def _pack(self) -> None:
-        values = zip(*self._block, strict=True)
-        self._done.append({name: np.array(column, _TYPES[name]) for name, column in zip(_TYPES, values, strict=True)})
+        values = dict(zip(Event._fields, zip(*self._block, strict=True), strict=True))
+        sources = map(_source, values["kind"], values["device"])
+        pasids = [NO_PASID if pasid is None else pasid for pasid in values["pasid"]]
+        packed = {name: np.array(values[name], kind) for name, kind in _TYPES.items()}
+        self._done.append(packed | {"source": np.array(list(sources), np.uint32), "pasid": np.array(pasids, np.uint32)})
         self._block = []
 
     def columns(self) -> Columns:
         """Everything so far; spaces by the numbers they had when told."""
-        if self._block:
-            self._pack()
-        joined = {
-            name: np.concatenate([block[name] for block in self._done]) if self._done else np.zeros(0, kind)
-            for name, kind in _TYPES.items()
-        }
+        if self._block or not self._done:
+            self._pack() if self._block else self._done.append(_EMPTY)
+        joined = {name: np.concatenate([block[name] for block in self._done]) for name in self._done[0]}
         return Columns(
+            event=np.array(self._numbers, np.uint64),
             space=np.array(self.space, np.int32).view(np.uint32),
             access=np.array(self.access, np.uint8),
             leaf_levels=np.array(self.leaf_levels, np.uint8),
             **joined,
         )
+
+
+_TYPES = {
+    "time_ns": np.uint64, "kind": np.uint8, "iova": np.uint64, "gpa": np.uint64, "size": np.uint64,
+    "cpu": np.uint16, "file": np.uint16, "line": np.uint32,
+}  # fmt: skip
+_EMPTY = {name: np.zeros(0, kind) for name, kind in {**_TYPES, "source": np.uint32, "pasid": np.uint32}.items()}
+
+
+def _source(kind: int, device: str | None) -> int:
+    # A map or unmap belongs to its space, whoever is attached.
+    source = source_of(device) if device is not None and kind > Kind.UNMAP else None
+    return NO_SOURCE if source is None else source

@@ -18,11 +18,11 @@ from pagetables.errors import TraceError
 __all__ = ["FRAME", "Format", "lost_events", "overwritten_events", "sniff", "time_ns"]
 
 FRAME = re.compile(
-    r" *+(.{1,32})-([0-9]{1,10}) +(?:\([- 0-9]+\) +)?\[([0-9]{1,4})\] +(?:([^ 0-9]\S{3,7}) +)?"
-    r"([0-9]{1,19})(?:\.([0-9]{1,9}))?: ([^\s:]+): *(.*)",
+    r" *+(.{1,32})-([0-9]{1,10}) +(?:\([- 0-9]+\) +)?\[([0-9]{1,4})\] +(?:[^ 0-9]\S{3,7} +)?"
+    r"(?:([0-9]{1,10})\.([0-9]{1,9})|([0-9]{1,19})): (\w+): *(.*)",
     re.ASCII,
 )
-"""Groups: task, pid, cpu, flags, seconds, fraction, event name, text."""
+"""Groups: task, pid, cpu, seconds and fraction or ticks, event name, text."""
 
 _LOST = re.compile(r"CPU:([0-9]+) \[(?:LOST )?(?:([0-9]+) )?EVENTS(?: DROPPED)?\]", re.ASCII)
 _WRITTEN = re.compile(r"# entries-in-buffer/entries-written: ([0-9]{1,19})/([0-9]{1,19})", re.ASCII)
@@ -49,11 +49,11 @@ class Format(enum.Enum):
     JSON_LINES = "JSON Lines"
 
 
-def time_ns(seconds: str, fraction: str | None) -> int:
+def time_ns(seconds: str | None, fraction: str, ticks: str) -> int:
     """A time stamp in nanoseconds. One without a point comes from a counting clock and is taken as it is."""
-    if fraction is None:
-        return min(int(seconds), _LATEST)
-    return min(int(seconds) * 1_000_000_000 + int(fraction) * _SCALE[len(fraction)], _LATEST)
+    if seconds is None:
+        return min(int(ticks), _LATEST)
+    return int(seconds) * 1_000_000_000 + int(fraction) * _SCALE[len(fraction)]
 
 
 def lost_events(line: str) -> tuple[int, int] | None:

@@ -223,8 +223,7 @@ def _access(record: Record) -> int:
 def _leaf_levels(sizes: object) -> int:
     if not isinstance(sizes, list) or not all(isinstance(size, int) and size in _PAGES for size in sizes):
         raise InputError(f"page_sizes: {sizes!r} is no list of {', '.join(map(str, _PAGES))}")
-    bits: set[int] = {_PAGES[size] for size in sizes}
-    return sum(bits)
+    return sum(bit for size, bit in _PAGES.items() if size in sizes)
 
 
 def _space(record: Record) -> SpaceRef | None:

@@ -17,32 +17,44 @@ class Range(NamedTuple):
 
 
 class Live:
-    """Live ranges ordered by address. Several may begin at one address; the oldest is answered first."""
+    """Live ranges. Several may begin at one address; the oldest is answered first.
+
+    Most unmaps close exactly what one or several maps made live; they are found by following the ends, and addresses
+    are put in order only when a question first needs it.
+    """
 
     def __init__(self) -> None:
-        self._starts: list[int] = []
         self._at: dict[int, list[Range]] = {}
+        self._order: list[int] | None = None
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._at)
+
+    @property
+    def _starts(self) -> list[int]:
+        if self._order is None:
+            self._order = sorted(self._at)
+        return self._order
 
     def add(self, live: Range) -> None:
         """Make a range live."""
         ranges = self._at.get(live.start)
-        if ranges is None:
-            self._at[live.start] = [live]
-            insort(self._starts, live.start)
-        else:
+        if ranges is not None:
             ranges.append(live)
+            return
+        self._at[live.start] = [live]
+        if self._order is not None:
+            insort(self._order, live.start)
 
     def remove(self, live: Range) -> None:
         """Remove a range that `at` or `overlapping` answered."""
         ranges = self._at[live.start]
-        if len(ranges) == 1:
-            del self._at[live.start]
-            del self._starts[bisect_left(self._starts, live.start)]
-        else:
+        if len(ranges) > 1:
             ranges.remove(live)
+            return
+        del self._at[live.start]
+        if self._order is not None:
+            del self._order[bisect_left(self._order, live.start)]
 
     def at(self, start: int) -> list[Range]:
         """The ranges that begin at `start`, oldest first."""
@@ -50,17 +62,29 @@ class Live:
 
     def overlapping(self, start: int, end: int) -> list[Range]:
         """The ranges that meet [start, end), by address. Of those that begin before it only the nearest are seen."""
-        first = bisect_left(self._starts, start)
+        starts = self._starts
+        first = bisect_left(starts, start)
         found: list[Range] = []
-        if first and (first == len(self._starts) or self._starts[first] != start):
-            found += [live for live in self._at[self._starts[first - 1]] if live.end > start]
-        for at in self._starts[first : bisect_left(self._starts, end)]:
+        if first and (first == len(starts) or starts[first] != start):
+            found += [live for live in self._at[starts[first - 1]] if live.end > start]
+        for at in starts[first : bisect_left(starts, end)]:
             found += self._at[at]
+        return found
+
+    def _chain(self, start: int, end: int) -> list[Range]:
+        # Ranges that continue each other from `start` to exactly `end`, or nothing.
+        found = []
+        while start < end:
+            ranges = self._at.get(start)
+            if ranges is None or len(ranges) > 1 or ranges[0].end > end:
+                return []
+            found.append(ranges[0])
+            start = ranges[0].end
         return found
 
     def covers(self, start: int, end: int) -> bool:
         """Whether every byte of [start, end) is live."""
-        for live in self.overlapping(start, end):
+        for live in self._chain(start, end) or self.overlapping(start, end):
             if live.start > start:
                 return False
             start = max(start, live.end)
@@ -68,16 +92,16 @@ class Live:
 
     def fits(self, start: int, end: int) -> bool:
         """Whether [start, end) is live and consists of whole ranges."""
-        found = self.overlapping(start, end)
+        found = self._chain(start, end) or self.overlapping(start, end)
         return bool(found) and found[0].start == start and found[-1].end == end and self.covers(start, end)
 
     def take(self, start: int, end: int) -> list[Range]:
         """Remove what is live in [start, end); the pieces removed, by address. What sticks out stays live."""
-        exact = self._at.get(start)
-        if exact is not None and len(exact) == 1 and exact[0].end == end:
-            self.remove(exact[0])
-            return [exact[0]]
-        taken: list[Range] = []
+        taken = self._chain(start, end)
+        if taken:
+            for live in taken:
+                self.remove(live)
+            return taken
         for live in self.overlapping(start, end):
             self.remove(live)
             if live.start < start:

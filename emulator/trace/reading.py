@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from emulator.trace.assembling import assemble
-from emulator.trace.attribution import Attributor
+from emulator.trace.attribution import Attributor, Progress
 from emulator.trace.event import Event, Kind
 from emulator.trace.framing import Format, sniff
 from emulator.trace.generations import kernel_rule
@@ -25,7 +24,6 @@ __all__ = ["read_traces"]
 _SNIFFED = 1 << 16
 _MOST_FILES = 1 << 16
 
-Progress = Callable[[int], None]
 Reader = TextReader | JsonReader
 
 
@@ -36,7 +34,7 @@ def read_traces(paths: Sequence[Path | str], progress: Progress | None = None) -
     """
     if not paths or len(paths) > _MOST_FILES:
         raise TraceError("no trace given" if not paths else f"{len(paths)} traces; at most {_MOST_FILES}")
-    skipped, found, kinds = SkippedLines(), Attributor(), Counter[int]()
+    skipped, found = SkippedLines(), Attributor()
     with ExitStack() as stack:
         readers, streams = [], []
         for index, path in enumerate(paths):
@@ -44,8 +42,8 @@ def read_traces(paths: Sequence[Path | str], progress: Progress | None = None) -
             readers.append(reader)
             streams.append(events)
         merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda event: event.time_ns)
-        _feed(merged, found, kinds, progress)
-    return _finish(tuple(map(str, paths)), readers, found, skipped, kinds)
+        found.feed(merged, progress)
+    return _finish(tuple(map(str, paths)), readers, found, skipped)
 
 
 def _open(stack: ExitStack, path: Path | str, index: int, skipped: SkippedLines) -> tuple[Reader, Iterator[Event]]:
@@ -55,25 +53,16 @@ def _open(stack: ExitStack, path: Path | str, index: int, skipped: SkippedLines)
     return reader, reader.events(pieces(stream, name, start))
 
 
-def _feed(events: Iterator[Event], found: Attributor, kinds: Counter[int], progress: Progress | None) -> None:
-    feed, count = found.feed, kinds
-    for number, event in enumerate(events, 1):
-        count[event.kind] += 1
-        feed(event)
-        if progress is not None and not number % 4096:
-            progress(number)
-
-
-def _finish(
-    files: tuple[str, ...], readers: list[Reader], found: Attributor, skipped: SkippedLines, kinds: Counter[int]
-) -> Trace:
+def _finish(files: tuple[str, ...], readers: list[Reader], found: Attributor, skipped: SkippedLines) -> Trace:
     rule, unsure = kernel_rule(found.signs)
     told = [reader.kernel_rule for reader in readers if isinstance(reader, JsonReader)]
     if told:
         rule, unsure = next((rule for rule in told if rule is not None), "7.x"), None
     columns, spaces, notes = assemble(found, files, skipped, early_4k=rule == "6.x")
     notes = [*_losses(readers), *notes, *([unsure] if unsure else [])]
-    counted = {Kind(kind): kinds[kind] for kind in sorted(kinds) if kind != Kind.SPACE}
+    counted: dict[Kind, int] = {
+        kind: found.kinds[kind] for kind in Kind if found.kinds[kind] and kind is not Kind.SPACE
+    }
     return Trace(files, columns, spaces, skipped, tuple(notes), found.events, rule, counted)
 
 

@@ -44,20 +44,23 @@ class TextReader:
                 )
 
     def _lines(self, lines: list[str], number: int) -> Iterator[Event]:
-        match, parsers, index = FRAME.match, PARSERS, self.index
+        match, parsers, index, new = FRAME.match, PARSERS, self.index, tuple.__new__
         for line in lines:
             number += 1
             frame = match(line)
             if frame is None:
                 self._unframed(line, number)
                 continue
-            task, pid, cpu, _, seconds, fraction, name, text = frame.groups()
+            task, pid, cpu, seconds, fraction, ticks, name, text = frame.groups()
             parse = parsers.get(name)
             fields = FOREIGN if parse is None else parse(text)
             if not fields or isinstance(fields, str):
                 fields = self._unused(number, name, fields)
-            time = time_ns(seconds, fraction)
-            yield Event(index, number, time, int(cpu), int(pid), task, *fields)
+            # Microseconds are the rule.
+            time = (
+                int(seconds + fraction) * 1000 if seconds and len(fraction) == 6 else time_ns(seconds, fraction, ticks)
+            )
+            yield new(Event, (index, number, time, int(cpu), int(pid), task, *fields))
 
     def _unused(self, number: int, name: str, found: Fields | str | None) -> Fields:
         why = f"{name}: the text is not what any known kernel prints" if found is None else found or _NOT_OURS

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from emulator.trace.event import READ, WRITE, CacheTag, Descriptor, Kind, Segments
+from emulator.trace.unformatted import MARK, parse_unformatted
 from pagetables.address import PAGE_SIZE
 
 __all__ = ["FOREIGN", "PARSERS", "Fields", "Parser"]
@@ -41,6 +42,7 @@ _FAULT = re.compile(r"IOMMU:.*?(\S+) iova=0x([0-9a-f]{1,16}) flags=0x([0-9a-f]{1
 _DMA = re.compile(
     r"(\S+) (?:dir=(\w+) )?dma_addr=([0-9a-f]{1,16}) size=([0-9]{1,20})(?: phys_addr=([0-9a-f]{1,16}))?(?!\S)"
 ).match
+_RAW_RANGE = re.compile(r".*? device=(\S+) .*?dma_addr=([0-9a-f]{1,16}) size=([0-9]{1,20})").match
 _LIST = r"\{([0-9a-fx,]*)\}"
 _SG = re.compile(
     r"(\S+) dir=(\w+) (?:nents=\S+ ents=\S+?(?: ?(\[TRUNCATED\]))? )?"
@@ -122,12 +124,18 @@ def _dma(kind: Kind, detail: str | None = None) -> Parser:
     def parse(text: str) -> Fields | None:
         found = _DMA(text)
         if found is None:
-            return None
+            return _dma_raw(kind, text)
         device, direction, iova, size, physical = found.groups()
         gpa = int(physical, 16) if physical else 0
         return (kind, device, None, int(iova, 16), gpa, int(size), _DIRECTIONS.get(direction, 0), None, 0, detail)
 
     return parse
+
+
+def _dma_raw(kind: Kind, text: str) -> Fields | None:
+    # dma_alloc_sgt and dma_free_sgt have an array too.
+    found = _RAW_RANGE(text) if text.startswith(MARK) else None
+    return (kind, found[1], None, int(found[2], 16), 0, int(found[3]), 0, None, 0, None) if found else None
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -137,7 +145,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _map_sg(text: str) -> Fields | None:
     found = _SG(text)
     if found is None:
-        return None
+        return parse_unformatted(Kind.DMA_MAP_SG, text) if text.startswith(MARK) else None
     device, direction, truncated, iovas, sizes, physical = found.groups()
     try:
         lists = Segments(_numbers(iovas), _numbers(sizes), _numbers(physical), truncated is not None)
@@ -150,7 +158,7 @@ def _one_list(kind: Kind) -> Parser:
     def parse(text: str) -> Fields | None:
         found = _SG_ONE(text)
         if found is None:
-            return None
+            return parse_unformatted(kind, text) if text.startswith(MARK) else None
         try:
             lists = Segments((), (), _numbers(found[3]), False)
         except ValueError:
