@@ -190,10 +190,12 @@ int core_map_many(struct core_mapper *mapper, const uint64_t *iovas, const uint6
 {
     uint64_t bits = leaf(mapper, 0, 1, permissions);
     mapper->region = NO_REGION;
+    mapper->done = 0;
     for (; *position < count; ++*position) {
         uint64_t iova = iovas[*position], gpa = gpas[*position], address;
         if ((iova | gpa) & (PAGE_SIZE - 1) || iova >= mapper->limit || gpa >> 52)
             return refuse(mapper, CORE_BAD_RANGE, iova, 1);
+        mapper->iova = iova;
         int status = entry_for(mapper, iova, 1, &address);
         if (status)
             return status;

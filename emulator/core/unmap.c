@@ -118,6 +118,8 @@ static int split_leaf(struct core_mapper *mapper, uint64_t address, uint64_t ent
 int core_split(struct core_mapper *mapper, uint64_t iova)
 {
     uint64_t table = mapper->root;
+    mapper->iova = iova;
+    mapper->done = 0;
     for (uint32_t level = mapper->levels; level; level--) {
         uint64_t address = entry_address(table, iova, level);
         uint64_t entry;
