@@ -41,17 +41,25 @@ class Bits:
     """A field of a `Word`: bits `hi` to `lo`, inclusive, counted from bit 0.
 
     Of a word it reads as a plain integer, since a guest can write any value; `values` names those with a meaning.
+    `address` marks a field that holds the upper bits of an address (or offset) which lies in place in its qword.
     """
 
     access: ClassVar[Access] = Access.SW
 
     def __init__(
-        self, hi: int, lo: int | None = None, about: str = "", *, values: type[enum.IntEnum] | None = None
+        self,
+        hi: int,
+        lo: int | None = None,
+        about: str = "",
+        *,
+        values: type[enum.IntEnum] | None = None,
+        address: bool = False,
     ) -> None:
         self.hi = hi
         self.lo = hi if lo is None else lo
         self.about = about
         self.values = values
+        self.address = address
         self.name = ""
         if not 0 <= self.lo <= self.hi:
             raise LayoutError(f"bits {self.hi}:{self.lo}: expected high bit, then low bit, counted from 0")

@@ -51,7 +51,7 @@ class IotlbInvalidate(Word, name="inv_iotlb", width=128):
     am = Bits(69, 64, "address mask")
     ih = Bits(70, about="invalidation hint")
     rsvd_75_71 = Reserved(75, 71)
-    addr = Bits(127, 76, "page address")
+    addr = Bits(127, 76, "page address", address=True)
 
 
 class DeviceTlbInvalidate(Word, name="inv_device_tlb", width=128):
@@ -68,7 +68,7 @@ class DeviceTlbInvalidate(Word, name="inv_device_tlb", width=128):
     pfsid_hi = Bits(63, 52, "PF source id 15:4 (reserved if DIT=0)")
     s = Bits(64, about="size")
     rsvd_75_65 = Reserved(75, 65)
-    addr = Bits(127, 76, "page address with size encoding")
+    addr = Bits(127, 76, "page address with size encoding", address=True)
 
 
 class InterruptEntryInvalidate(Word, name="inv_iec", width=128):
@@ -98,7 +98,7 @@ class InvalidationWait(Word, name="inv_wait", width=128):
     rsvd_31_12 = Reserved(31, 12)
     stdata = Bits(63, 32, "status data (ignored if SW=0)")
     rsvd_65_64 = Reserved(65, 64)
-    staddr = Bits(127, 66, "status address 63:2 (63:HAW reserved; ignored if SW=0)")
+    staddr = Bits(127, 66, "status address 63:2 (63:HAW reserved; ignored if SW=0)", address=True)
 
 
 class PasidIotlbInvalidate(Word, name="inv_pasid_iotlb", width=256):
@@ -115,7 +115,7 @@ class PasidIotlbInvalidate(Word, name="inv_pasid_iotlb", width=256):
     am = Bits(69, 64, "address mask")
     ih = Bits(70, about="invalidation hint")
     rsvd_75_71 = Reserved(75, 71)
-    addr = Bits(127, 76, "page address")
+    addr = Bits(127, 76, "page address", address=True)
     rsvd_255_128 = Reserved(255, 128)
 
 
@@ -147,7 +147,7 @@ class PasidDeviceTlbInvalidate(Word, name="inv_pasid_device_tlb", width=256):
     g = Bits(64, about="all PASIDs")
     rsvd_74_65 = Reserved(74, 65)
     s = Bits(75, about="size")
-    addr = Bits(127, 76, "page address with size encoding")
+    addr = Bits(127, 76, "page address with size encoding", address=True)
     rsvd_255_128 = Reserved(255, 128)
 
 

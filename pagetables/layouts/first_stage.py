@@ -24,7 +24,7 @@ class _Top(Word, width=64):
     ign_9_8 = Ignored(9, 8)
     ea = HW(10, about="extended accessed (if EAFE=1, else ignored)")
     ign_11_11 = Ignored(11)
-    addr = Bits(51, 12, "next table page (51:HAW must be 0)")
+    addr = Bits(51, 12, "next table page (51:HAW must be 0)", address=True)
     ign_62_52 = Ignored(62, 52)
     xd = Bits(63, about="execute disable")
 
@@ -41,7 +41,7 @@ class _Table(Word, width=64):
     ign_9_8 = Ignored(9, 8)
     ea = HW(10, about="extended accessed (if EAFE=1, else ignored)")
     ign_11_11 = Ignored(11)
-    addr = Bits(51, 12, "next table page (51:HAW must be 0)")
+    addr = Bits(51, 12, "next table page (51:HAW must be 0)", address=True)
     ign_62_52 = Ignored(62, 52)
     xd = Bits(63, about="execute disable")
 
@@ -79,7 +79,7 @@ class FsPdpe1G(Word, name="fs_pdpe_1g", width=64):
     ign_11_11 = Ignored(11)
     pat = Bits(12, about="PAT index bit 2")
     rsvd_29_13 = Reserved(29, 13)
-    addr = Bits(51, 30, "page frame (51:HAW must be 0)")
+    addr = Bits(51, 30, "page frame (51:HAW must be 0)", address=True)
     ign_62_52 = Ignored(62, 52)
     xd = Bits(63, about="execute disable")
 
@@ -101,7 +101,7 @@ class FsPde2M(Word, name="fs_pde_2m", width=64):
     ign_11_11 = Ignored(11)
     pat = Bits(12, about="PAT index bit 2")
     rsvd_20_13 = Reserved(20, 13)
-    addr = Bits(51, 21, "page frame (51:HAW must be 0)")
+    addr = Bits(51, 21, "page frame (51:HAW must be 0)", address=True)
     ign_62_52 = Ignored(62, 52)
     xd = Bits(63, about="execute disable")
 
@@ -121,6 +121,6 @@ class FsPte(Word, name="fs_pte", width=64):
     ign_9_9 = Ignored(9)
     ea = HW(10, about="extended accessed")
     ign_11_11 = Ignored(11)
-    addr = Bits(51, 12, "page frame (51:HAW must be 0)")
+    addr = Bits(51, 12, "page frame (51:HAW must be 0)", address=True)
     ign_62_52 = Ignored(62, 52)
     xd = Bits(63, about="execute disable")

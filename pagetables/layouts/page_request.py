@@ -22,7 +22,7 @@ class PageRequestDescriptor(Word, name="page_request_descriptor", width=256):
     wr = HW(65, about="write requested")
     lpig = HW(66, about="last page in group")
     prgi = HW(75, 67, "page request group index")
-    addr = HW(127, 76, "page address")
+    addr = HW(127, 76, "page address", address=True)
     rsvd_255_128 = Reserved(255, 128, "0 (private data in rev 3.x)")
 
 
@@ -38,4 +38,4 @@ class AtsTranslationCompletion(Word, name="ats_translation_completion", width=64
     rsvd_9_6 = Reserved(9, 6, "reserved (PCIe 6 puts CXL.io and AMA here)")
     n = HW(10, about="non-snooped access")
     s = HW(11, about="size > 4 KiB, size encoded in address")
-    addr = HW(63, 12, "translated address")
+    addr = HW(63, 12, "translated address", address=True)

@@ -14,7 +14,7 @@ class PasidDirectoryEntry(Word, name="pasid_dir_entry", width=64):
     p = Bits(0, about="present")
     fpd = Bits(1, about="fault processing disable")
     rsvd_11_2 = Reserved(11, 2)
-    smptblptr = Bits(63, 12, "PASID table page (63:HAW must be 0)")
+    smptblptr = Bits(63, 12, "PASID table page (63:HAW must be 0)", address=True)
 
 
 class PasidTableEntry(Word, name="pasid_table_entry", width=512):
@@ -27,7 +27,7 @@ class PasidTableEntry(Word, name="pasid_table_entry", width=512):
     pgtt = Bits(8, 6, "how addresses are translated", values=TranslationType)
     ssade = Bits(9, about="second-stage A/D enable")
     rsvd_11_10 = Reserved(11, 10)
-    ssptptr = Bits(63, 12, "second-stage root")
+    ssptptr = Bits(63, 12, "second-stage root", address=True)
     did = Bits(79, 64, "domain id")
     rsvd_86_80 = Reserved(86, 80)
     pwsnp = Bits(87, about="page-walk snoop")
@@ -59,7 +59,7 @@ class PasidTableEntry(Word, name="pasid_table_entry", width=512):
     smep = Bits(134, about="supervisor execute prevention (ignored in rev 4.1)")
     eafe = Bits(135, about="extended accessed flag enable")
     rsvd_139_136 = Reserved(139, 136)
-    fsptptr = Bits(191, 140, "first-stage root")
+    fsptptr = Bits(191, 140, "first-stage root", address=True)
     rsvd_255_192 = Reserved(255, 192)
     rsvd_511_256 = Reserved(511, 256)
 

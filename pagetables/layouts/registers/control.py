@@ -145,7 +145,7 @@ class RootTableAddress(Register, name="RTADDR", width=64, offset=0x20):
 
     rsvd_9_0 = Reserved(9, 0)
     ttm = RW(11, 10, "table mode: 0 legacy, 1 scalable, 2 reserved, 3 abort", values=TableMode)
-    rta = RW(63, 12, "root table page (63:HAW not implemented: read 0)")
+    rta = RW(63, 12, "root table page (63:HAW not implemented: read 0)", address=True)
 
 
 class ContextCommand(Register, name="CCMD", width=64, offset=0x28):
@@ -166,7 +166,7 @@ class InvalidateAddress(Register, name="IVA", width=64, offset=0x0, base="iro"):
     am = WO(5, 0, "2^AM pages")
     ih = WO(6, about="1: only leaf entries changed")
     rsvd_11_7 = Reserved(11, 7)
-    addr = WO(63, 12, "page address; low AM bits ignored")
+    addr = WO(63, 12, "page address; low AM bits ignored", address=True)
 
 
 class IotlbCommand(Register, name="IOTLB", width=64, offset=0x8, base="iro"):

@@ -53,7 +53,7 @@ class FaultEventAddress(Register, name="FEADDR", width=32, offset=0x40):
     """Fault event address."""
 
     rsvd_1_0 = Reserved(1, 0)
-    ma = RW(31, 2, "message address 31:2")
+    ma = RW(31, 2, "message address 31:2", address=True)
 
 
 class FaultEventUpperAddress(Register, name="FEUADDR", width=32, offset=0x44):
@@ -67,14 +67,14 @@ class AdvancedFaultLog(Register, name="AFLOG", width=64, offset=0x58):
 
     rsvd_8_0 = Reserved(8, 0)
     fls = RW(11, 9, "fault log size = 2^X pages")
-    fla = RW(63, 12, "fault log page")
+    fla = RW(63, 12, "fault log page", address=True)
 
 
 class FaultRecord(Register, name="FRCD", width=128, offset=0x0, base="fro", count=256, stride=0x10):
     """Fault recording register n (n=0..NFR). Type and address type mean something for DMA faults only."""
 
     rsvd_11_0 = Reserved(11, 0)
-    fi = ROS(63, 12, "fault info: address bits 63:12 (63:MGAW read 0), or interrupt index in 63:48")
+    fi = ROS(63, 12, "fault info: address bits 63:12 (63:MGAW read 0), or interrupt index in 63:48", address=True)
     sid = ROS(79, 64, "source id")
     rsvd_91_80 = Reserved(91, 80)
     t2 = ROS(92, about="type bit 2")

@@ -102,7 +102,7 @@ class MtrrPhysBase(Register, name="MTRR_PHYSBASE", width=64, offset=0x180, count
 
     type = RW(7, 0, "memory type")
     rsvd_11_8 = Reserved(11, 8)
-    base = RW(63, 12, "base; 63:HAW reserved")
+    base = RW(63, 12, "base; 63:HAW reserved", address=True)
 
 
 class MtrrPhysMask(Register, name="MTRR_PHYSMASK", width=64, offset=0x188, count=10, stride=0x10):
@@ -110,4 +110,4 @@ class MtrrPhysMask(Register, name="MTRR_PHYSMASK", width=64, offset=0x188, count
 
     rsvd_10_0 = Reserved(10, 0)
     v = RW(11, about="valid")
-    mask = RW(63, 12, "mask; 63:HAW reserved")
+    mask = RW(63, 12, "mask; 63:HAW reserved", address=True)

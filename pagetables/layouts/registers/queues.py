@@ -37,7 +37,7 @@ class InvalidationQueueHead(Register, name="IQH", width=64, offset=0x80):
     """Invalidation queue head; 0 whenever QIES=0."""
 
     rsvd_3_0 = Reserved(3, 0)
-    qh = RO(18, 4, "byte offset/16 of next descriptor to fetch; bit 4 is 0 when IQA.DW=1")
+    qh = RO(18, 4, "byte offset/16 of next descriptor to fetch; bit 4 is 0 when IQA.DW=1", address=True)
     rsvd_63_19 = Reserved(63, 19)
 
 
@@ -45,7 +45,7 @@ class InvalidationQueueTail(Register, name="IQT", width=64, offset=0x88):
     """Invalidation queue tail."""
 
     rsvd_3_0 = Reserved(3, 0)
-    qt = RW(18, 4, "byte offset/16 of next free slot; bit 4 must be 0 when IQA.DW=1")
+    qt = RW(18, 4, "byte offset/16 of next free slot; bit 4 must be 0 when IQA.DW=1", address=True)
     rsvd_63_19 = Reserved(63, 19)
 
 
@@ -55,7 +55,7 @@ class InvalidationQueueAddress(Register, name="IQA", width=64, offset=0x90):
     qs = RW(2, 0, "queue is 2^QS pages of 4 KiB")
     rsvd_10_3 = Reserved(10, 3)
     dw = RW(11, about="0: 128-bit, 1: 256-bit descriptors")
-    iqa = RW(63, 12, "queue page (63:HAW not implemented: read 0)")
+    iqa = RW(63, 12, "queue page (63:HAW not implemented: read 0)", address=True)
 
 
 class InvalidationCompletionStatus(Register, name="ICS", width=32, offset=0x9C):
@@ -96,14 +96,14 @@ class InterruptRemappingTableAddress(Register, name="IRTA", width=64, offset=0xB
     s = RW(3, 0, "table has 2^(S+1) entries")
     rsvd_10_4 = Reserved(10, 4)
     eime = RW(11, about="x2APIC destinations; reserved-zero if ECAP.EIM=0")
-    irta = RW(63, 12, "table page (63:HAW not implemented: read 0)")
+    irta = RW(63, 12, "table page (63:HAW not implemented: read 0)", address=True)
 
 
 class PageRequestQueueHead(Register, name="PQH", width=64, offset=0xC0):
     """Page request queue head."""
 
     rsvd_4_0 = Reserved(4, 0)
-    pqh = RW(18, 5, "offset/32 of next descriptor software reads")
+    pqh = RW(18, 5, "offset/32 of next descriptor software reads", address=True)
     rsvd_63_19 = Reserved(63, 19)
 
 
@@ -111,7 +111,7 @@ class PageRequestQueueTail(Register, name="PQT", width=64, offset=0xC8):
     """Page request queue tail."""
 
     rsvd_4_0 = Reserved(4, 0)
-    pqt = RW(18, 5, "offset/32 of next descriptor hardware writes")
+    pqt = RW(18, 5, "offset/32 of next descriptor hardware writes", address=True)
     rsvd_63_19 = Reserved(63, 19)
 
 
@@ -120,7 +120,7 @@ class PageRequestQueueAddress(Register, name="PQA", width=64, offset=0xD0):
 
     pqs = RW(2, 0, "queue is 2^PQS pages = 2^(PQS+7) descriptors")
     rsvd_11_3 = Reserved(11, 3)
-    pqa = RW(63, 12, "queue page (63:HAW not implemented: read 0)")
+    pqa = RW(63, 12, "queue page (63:HAW not implemented: read 0)", address=True)
 
 
 class PageRequestStatus(Register, name="PRS", width=32, offset=0xDC):
