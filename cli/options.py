@@ -41,8 +41,15 @@ def _natural(text: str) -> int:
 NUMBER = _Parsed("number", _natural)
 DEVICE = _Parsed("bdf", parse_source_id)
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-pasid_option = click.option("--pasid", type=NUMBER, metavar="N", help="Process address space id.")
+
+def json_option(command: F) -> F:
+    """`--json`: the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
+
+
+def pasid_option(command: F) -> F:
+    """`--pasid N`: the argument `pasid`, None where it is not given."""
+    return click.option("--pasid", type=NUMBER, metavar="N", help="Process address space id.")(command)
 
 
 def image_options(command: F) -> F:
