@@ -134,7 +134,7 @@ class _Walker:
         if isinstance(second, Fault):
             return second
         second.shift = min(first.shift, second.shift)
-        second.permissions &= first.permissions
+        second.permissions = (second.permissions | Permissions.USER) & first.permissions  # it knows no users
         return second
 
     def _fault(self, reason: FaultReason, at: int = 0, level: int = 0) -> Fault:

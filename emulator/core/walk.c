@@ -301,7 +301,7 @@ static uint32_t walk_stages(struct walk *walk, struct leaf *leaf)
     reason = judged_second_stage(walk, first.gpa, leaf);
     if (first.shift < leaf->shift)
         leaf->shift = first.shift;
-    leaf->permissions &= first.permissions;
+    leaf->permissions = (leaf->permissions | CORE_PERMISSION_USER) & first.permissions; /* second stage: no users */
     return reason;
 }
 
