@@ -129,26 +129,27 @@ class _Bookkeeper:
             self._order.append(row)
         else:
             self._nothing_there(row, key)
-        whole = self._settle(taken, removed)
-        if removed and (removed != size or not whole):
+        broken = self._settle(taken, removed)
+        if removed and (removed != size or broken):
             self._ledger.misuse.append(Misuse(WRONG_SIZE, row, taken[0].row))
         self._unmapped_by[key] = row
         for waiting in self._postponed.pop(row, ()):
             self._map(waiting, may_wait=False)
 
     def _settle(self, taken: list[Range], removed: int) -> bool:
-        # Takes pieces off the books; True if every map they came from is now unmapped whole, by this unmap alone.
-        whole = True
+        # Takes pieces off the books; True if one of them is a part of what the DMA API mapped as a whole. Parts of
+        # other maps may be unmapped: the IOMMU API (VFIO) allows it. A map whose access is known is the DMA API's.
+        broken = False
         self._ledger.live_bytes -= removed
         for piece in taken:
             size = piece.end - piece.start
             left = self._remaining.pop(piece.row, self._size[piece.row]) - size
-            whole = whole and size == self._size[piece.row]
+            broken = broken or (size != self._size[piece.row] and bool(self._columns.access[piece.row]))
             if left:
                 self._remaining[piece.row] = left
             else:
                 self._ledger.live_mappings -= 1
-        return whole
+        return broken
 
     def _nothing_there(self, row: int, key: tuple[int, int]) -> None:
         time = self._columns.time_ns
