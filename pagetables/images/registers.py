@@ -15,6 +15,7 @@ from pagetables.capabilities import Capabilities
 from pagetables.errors import ImageError
 from pagetables.images.compressed import compression, unpack
 from pagetables.images.elf_format import MAGIC, Note
+from pagetables.images.regset import register_text
 from pagetables.layouts.registers import (
     REGISTERS,
     Capability,
@@ -28,7 +29,7 @@ from pagetables.layouts.registers import (
     Version,
 )
 
-__all__ = ["DEFAULT_BASE", "NOTE_OWNER", "RegisterPage", "load_registers"]
+__all__ = ["DEFAULT_BASE", "NOTE_OWNER", "RegisterPage", "load_registers", "load_units"]
 
 R = TypeVar("R", bound=Register)
 
@@ -38,19 +39,28 @@ DEFAULT_BASE = 0xFED9_0000
 SHORTEST = 0x100  # bytes: up to the page request registers every unit has something
 LONGEST_FILE = 1 << 20
 
-_EXPECTED = "expected registers.json, or a raw register page of 0x100 to 0x1000 bytes"
+_EXPECTED = (
+    "expected registers.json, a raw register page of 0x100 to 0x1000 bytes, the text of debugfs `iommu_regset`, "
+    "or what QEMU's `xp` prints"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RegisterPage:
-    """The register bytes of one unit, from offset 0 on; `base` is None where nobody said where they were."""
+    """The register bytes of one unit, from offset 0 on; `base` is None where nobody said where they were.
+
+    `known` are the offsets of the 32-bit words that somebody read, all of them if None; the others are 0 in `data`.
+    """
 
     base: int | None
     data: bytes
+    known: frozenset[int] | None = None
 
     def has(self, register: type[Register], index: int = 0) -> bool:
-        """True if the bytes reach as far as `register`."""
-        return self._offset(register, index) + register.width // 8 <= len(self.data)
+        """True if the bytes reach as far as `register`, and are known there."""
+        offset = self._offset(register, index)
+        end = offset + register.width // 8
+        return end <= len(self.data) and (self.known is None or self.known.issuperset(range(offset, end, 4)))
 
     def read(self, register: type[R], index: int = 0) -> R:
         """The value of `register`, the `index`-th of its copies; ImageError if the bytes do not reach as far."""
@@ -118,19 +128,37 @@ class RegisterPage:
 
 
 def load_registers(path: str | os.PathLike[str]) -> RegisterPage:
-    """The registers in the file at `path`: registers.json or a raw page, also compressed; ImageError otherwise."""
+    """The registers in the file at `path`, which holds one unit; ImageError otherwise."""
+    first, *others = load_units(path)
+    if others:
+        bases = ", ".join(f"{page.base:#x}" for page in (first, *others))
+        raise ImageError(f"{os.fspath(path)}: registers of {1 + len(others)} units ({bases}); expected those of one")
+    return first
+
+
+def load_units(path: str | os.PathLike[str]) -> tuple[RegisterPage, ...]:
+    """The registers of each unit in the file at `path`, also compressed; ImageError where it has none.
+
+    The file is registers.json, a raw page, the text of debugfs `iommu_regset`, or what QEMU's `xp` prints.
+    """
     name = os.fspath(path)
     data = _contents(name)
     if data.lstrip()[:1] == b"{":
-        return _from_json(name, data)
+        return (_from_json(name, data),)
     if what := _foreign(data):
         raise ImageError(f"{name}: {what}; {_EXPECTED}")
+    if (units := register_text(name, data)) is not None:
+        return tuple(_checked(name, RegisterPage(unit.base, unit.page, unit.known)) for unit in units)
     if not SHORTEST <= len(data) <= PAGE_SIZE or len(data) % 4:
         raise ImageError(f"{name}: {len(data)} bytes are no register page; {_EXPECTED}")
-    version = Version.from_bytes(data[:4])
+    return (_checked(name, RegisterPage(DEFAULT_BASE, data)),)
+
+
+def _checked(name: str, page: RegisterPage) -> RegisterPage:
+    version = page.read(Version)
     if not version.maj or version & Version.reserved_mask:
         raise ImageError(f"{name}: {int(version):#010x} at offset 0 is no VT-d version; {_EXPECTED}")
-    return RegisterPage(DEFAULT_BASE, data)
+    return page
 
 
 def _contents(name: str) -> bytes:
@@ -150,10 +178,6 @@ def _foreign(data: bytes) -> str | None:
         return "empty"
     if data.startswith(MAGIC):
         return "an ELF file, not registers"
-    if b"Register Base Address" in data[:1024]:
-        return "the text of debugfs iommu_regset, which is not read yet"
-    if data[:17].strip(b"0123456789abcdefABCDEFx").startswith(b":") and b"0x" in data[:64]:
-        return "the output of QEMU's `xp`, which is not read yet"
     return None
 
 
