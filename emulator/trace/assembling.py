@@ -8,7 +8,6 @@ import numpy.typing as npt
 from emulator.trace.apart import MOST_SPACES, Apart
 from emulator.trace.attribution import Attributor
 from emulator.trace.columns import Columns
-from emulator.trace.event import READ, WRITE, Kind
 from emulator.trace.settling import Row, Settler, Votes
 from emulator.trace.skipped import SkippedLines
 from emulator.trace.spaces import Space
@@ -66,16 +65,12 @@ def _settled(found: Attributor, rows: list[Row], tasks: dict[int, int]) -> Settl
 
 def _final(found: Attributor, columns: Columns, space: list[int], numbers: list[int], early_4k: bool) -> Columns:
     renumbered = np.array([*numbers, 0], np.uint32)  # NO_SPACE is the last one, of rows that are left out
-    maps = columns.kind == Kind.MAP
-    access: npt.NDArray[np.uint8] = columns.access.copy()
-    if not any(found.rows.named):
-        access[maps & (access == 0)] = READ | WRITE
     levels: npt.NDArray[np.uint8] = columns.leaf_levels.copy()
     levels[levels == 0] = _ANY_PAGE
     if early_4k:
         levels[found.early] = _ONLY_4K
     values = {name: columns[name] for name in Columns.names()}
-    return Columns(**values | {"space": renumbered[np.array(space, np.int64)], "access": access, "leaf_levels": levels})
+    return Columns(**values | {"space": renumbered[np.array(space, np.int64)], "leaf_levels": levels})
 
 
 def _notes(found: Attributor, settler: Settler, columns: Columns, files: tuple[str, ...], unknown: int) -> list[str]:

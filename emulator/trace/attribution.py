@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from emulator.trace.columns import NO_SPACE, Rows
-from emulator.trace.event import CacheTag, Event, Kind, Segments, SpaceRef
+from emulator.trace.event import READ, WRITE, CacheTag, Event, Kind, Segments, SpaceRef
 from emulator.trace.generations import Signs, StandIns, page_range
 from emulator.trace.spaces import SpaceBook
 from pagetables.address import PAGE_SIZE
@@ -301,6 +301,8 @@ class Attributor:
         if not waiting or not ranges:
             return
         gpa = physical[0] & -PAGE_SIZE if physical else None
+        # Memory of dma_alloc is for both, where the event has no direction.
+        access = READ | WRITE if event.kind is Kind.DMA_ALLOC else event.access
         at, space = -1, NO_SPACE
         for start, end in ranges:
             if at < start:
@@ -310,7 +312,7 @@ class Attributor:
                 if space == NO_SPACE:
                     space = self._space_of(event.device or "", event)
                 self.rows.space[claimed.row] = space
-                self.rows.access[claimed.row] = event.access
+                self.rows.access[claimed.row] = access
                 at, gpa = claimed.end, None
 
     @staticmethod

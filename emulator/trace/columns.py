@@ -35,7 +35,7 @@ class Columns:
     iova: npt.NDArray[np.uint64]
     gpa: npt.NDArray[np.uint64]
     size: npt.NDArray[np.uint64]
-    access: npt.NDArray[np.uint8]  # bit 0 read, bit 1 write
+    access: npt.NDArray[np.uint8]  # bit 0 read, bit 1 write; 0: the trace does not tell
     leaf_levels: npt.NDArray[np.uint8]  # page sizes a map may use: bit 0 4 KiB, bit 1 2 MiB, bit 2 1 GiB
     cpu: npt.NDArray[np.uint16]
     file: npt.NDArray[np.uint16]  # index into Trace.files

@@ -172,5 +172,6 @@ class SpaceBook:
 def _name(space: _Open) -> str:
     devices = ", ".join(device.removeprefix("0000:") for device in space.devices)
     if space.tag is not None:
-        return f"domain {space.tag[1]} of {space.tag[0]}" + (f" ({devices})" if devices else "")
+        unit, domain = space.tag
+        return f"domain {domain}" + (f" of {unit}" if unit else "") + (f" ({devices})" if devices else "")
     return devices or "unnamed"
