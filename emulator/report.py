@@ -67,6 +67,11 @@ class Report:
     events_per_s: float
     engine: str
 
+    @property
+    def has_findings(self) -> bool:
+        """True if software misused the API, a device met a fault, or this machine refused a map or unmap."""
+        return bool(self.misuse or self.faults or any(self.failed.values()))
+
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON has it."""
         return {
