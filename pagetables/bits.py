@@ -15,7 +15,7 @@ hashes and packs as one, and never changes.
 from __future__ import annotations
 
 import enum
-from typing import Any, ClassVar, NoReturn, Self, overload
+from typing import Any, ClassVar, Never, Self, overload
 
 from pagetables.errors import LayoutError, UnknownField, near
 
@@ -74,6 +74,9 @@ class Bits:
     def __get__(self, word: Word, owner: type[Word]) -> int: ...
     def __get__(self, word: Word | None, owner: type[Word]) -> Self | int:
         return self if word is None else int(word) >> self.lo & self.limit
+
+    def __set__(self, word: Word, value: Never) -> None:  # Never: a type checker refuses it, too
+        raise AttributeError(f"a word never changes: use replace({self.name}=...), which returns another")
 
     @property
     def width(self) -> int:
@@ -195,9 +198,6 @@ class Word(int):
         if not 0 <= value < 1 << cls.width:
             raise LayoutError(f"{cls.__name__}: {value:#x} does not fit {cls.width} bits")
         return super().__new__(cls, value)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a word never changes: use replace({name}=...), which returns another")
 
     @classmethod
     def field(cls, name: str) -> Bits:

@@ -14,16 +14,21 @@ from pagetables.bits import Access
 from pagetables.layouts import LAYOUTS, STRUCTURES, find
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
-GOLDEN: list[dict[str, Any]] = yaml.safe_load((FIXTURES / "layouts" / "golden.yaml").read_text())
+ENTRIES: list[dict[str, Any]] = yaml.safe_load((FIXTURES / "layouts" / "golden.yaml").read_text())
+GOLDEN = [entry for entry in ENTRIES if "word" in entry]
+MASKS = [(entry["layout"], name, mask) for entry in ENTRIES for name, mask in entry.get("masks", {}).items()]
 
 # Registers that are declared, and read as their power-on values, but do nothing: one golden word, or none, will do.
 PASSIVE = ("MTRR", "PERF", "ECMD", "ECEO", "ECRSP", "ECSTS", "ECCAP", "VC", "PLM", "PHM", "PMEN", "AFLOG")
 ACTING = set(STRUCTURES) | {name for name in LAYOUTS if not name.startswith(PASSIVE)}
 
 
-def raw(golden: dict[str, Any]) -> int:
-    word = golden["word"]
+def joined(word: int | list[int]) -> int:
     return sum(part << 64 * i for i, part in enumerate(word)) if isinstance(word, list) else word
+
+
+def raw(golden: dict[str, Any]) -> int:
+    return joined(golden["word"])
 
 
 def memory(golden: dict[str, Any]) -> bytes:
@@ -58,8 +63,13 @@ def test_the_golden_word_is_these_bytes(golden: dict[str, Any]) -> None:
     assert layout(raw(golden)).pack() == memory(golden)
 
 
+@pytest.mark.parametrize("layout, name, mask", MASKS)
+def test_the_field_has_the_golden_mask(layout: str, name: str, mask: int | list[int]) -> None:
+    assert find(layout).field(name).mask == joined(mask)
+
+
 def test_golden_words_name_layouts_that_exist() -> None:
-    assert {golden["layout"] for golden in GOLDEN} <= set(LAYOUTS)
+    assert {entry["layout"] for entry in ENTRIES} <= set(LAYOUTS)
 
 
 def test_every_layout_with_behaviour_has_two_golden_words() -> None:
@@ -75,6 +85,19 @@ def test_every_field_is_set_in_some_golden_word(name: str) -> None:
     hidden = (Access.RSVD, Access.IGN)
     fields = {key.rstrip("_") for key, field in LAYOUTS[name].fields_by_name.items() if field.access not in hidden}
     assert fields - known == set()
+
+
+@pytest.mark.parametrize("name", sorted(ACTING))
+def test_no_two_fields_could_be_exchanged_unseen(name: str) -> None:
+    words = [golden["fields"] for golden in GOLDEN if golden["layout"] == name]
+    masked = {field for layout, field, _ in MASKS if layout == name}
+    seen: dict[Any, str] = {}
+    for key, field in LAYOUTS[name].fields_by_name.items():
+        plain = key.rstrip("_")
+        if field.access in (Access.RSVD, Access.IGN) or plain in masked:
+            continue
+        values = (field.width, *(word.get(plain, 0) for word in words))
+        assert seen.setdefault(values, key) == key
 
 
 def test_no_golden_word_is_zero_everywhere() -> None:
