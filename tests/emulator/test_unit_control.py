@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from emulator.engine import Engine
-from emulator.profile import Profile, load_profile
-from pagetables.capabilities import Capabilities
+from emulator.profile import load_profile
+from tests.profiles import changed
 from tests.units import (
     CFI,
     FECTL,
@@ -34,13 +34,6 @@ from tests.units import (
 )
 
 RTPS, QIES, IRTPS, IRES, CFIS, TES = 1 << 30, 1 << 26, 1 << 24, 1 << 25, 1 << 23, 1 << 31
-
-
-def changed(profile: Profile, cap: dict | None = None, ecap: dict | None = None) -> Profile:
-    """The profile with other capability bits."""
-    was = profile.capabilities
-    now = Capabilities(was.cap.replace(**(cap or {})), was.ecap.replace(**(ecap or {})), was.haw)
-    return Profile(profile.name, profile.explains, profile.source, profile.version, now, profile.iotlb)
 
 
 SPEC = load_profile("spec")
