@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pagetables.address import Gpa, Iova, Pasid, SourceId
@@ -59,7 +60,7 @@ def make_scene(seed: int, requests: int = 40) -> Scene:
     nested = translation is TranslationType.NESTED
     fs_targets = guest if nested else FS_TABLES
     wrong = rng.choice((0.0, 0.02, 0.1))
-    pages = {at: _table(rng, lambda: _ss_entry(rng, wrong, FS_TABLES if nested else [])) for at in SS_TABLES}
+    pages = _nested_second_stage(rng, wrong) if nested else _looping_second_stage(rng, wrong)
     pages |= {at: _table(rng, lambda: _fs_entry(rng, wrong, fs_targets)) for at in FS_TABLES}
     legacy = translation in (TranslationType.SECOND_STAGE, TranslationType.PASS_THROUGH) and rng.random() < 0.5
     capabilities = _capabilities(rng)
@@ -67,7 +68,24 @@ def make_scene(seed: int, requests: int = 40) -> Scene:
     return Scene(seed, source, capabilities, [_request(rng, source) for _ in range(requests)], pages)
 
 
-def _table(rng: random.Random, entry) -> bytes:
+def _looping_second_stage(rng: random.Random, wrong: float) -> dict[int, bytes]:
+    # Every table points to every other: the level at which an entry is read is not known.
+    return {at: _table(rng, lambda: _ss_entry(rng, wrong, SS_TABLES)) for at in SS_TABLES}
+
+
+def _nested_second_stage(rng: random.Random, wrong: float) -> dict[int, bytes]:
+    # Each table has its level, so that no first-stage table lies on a second-stage one: a walk that writes its own
+    # tables has no answer to compare.
+    by_level = {level: SS_TABLES[level - 1 :: 5] for level in range(1, 6)}
+    pages = {}
+    for level, tables in by_level.items():
+        below = FS_TABLES if level == 1 else by_level[level - 1]
+        for at in tables:
+            pages[at] = _table(rng, lambda: _ss_entry(rng, wrong if level > 1 else 0, below))  # noqa: B023
+    return pages
+
+
+def _table(rng: random.Random, entry: Callable[[], int]) -> bytes:
     words = [0] * 512
     for index in INDICES:
         words[index] = entry()
@@ -78,15 +96,12 @@ def _often(rng: random.Random, *choices: tuple[int, int]) -> int:
     return rng.choices([value for value, _ in choices], [weight for _, weight in choices])[0]
 
 
-def _ss_entry(rng: random.Random, wrong: float, hosts: list[int]) -> int:
-    # The level it will be read at is not known: loops and reuse are part of the scene.
+def _ss_entry(rng: random.Random, wrong: float, targets: list[int]) -> int:
     entry = _often(rng, (3, 10), (1, 2), (2, 2), (7, 4), (4, 1), (0, 1))
     if rng.random() < 0.3:
         entry |= 1 << 7 | rng.choice(OUTPUTS)
-    elif hosts and rng.random() < 0.5:
-        entry |= rng.choice(hosts)
     else:
-        entry |= rng.choice(SS_TABLES)
+        entry |= rng.choice(targets)
     if rng.random() < 0.3:
         entry |= rng.choice((1 << 8, 1 << 9, 3 << 8, 1 << 11))
     return _spoil(rng, entry, wrong)
@@ -150,12 +165,14 @@ def _source(rng: random.Random, translation: TranslationType, legacy: bool, fs_t
     second = translation in (TranslationType.SECOND_STAGE, TranslationType.NESTED)
     first = translation in (TranslationType.FIRST_STAGE, TranslationType.NESTED)
     broken = rng.random() < 0.03
+    levels = rng.choice((3, 4, 5))
+    roots = SS_TABLES[levels - 1 :: 5] if first else SS_TABLES
     return Source(
         translation,
         rng.randrange(1, 5),
         legacy,
-        ss_table=Gpa(rng.choice(OUTSIDE if broken else SS_TABLES) if second else 0),
-        ss_levels=rng.choice((3, 4, 5)) if second else 0,
+        ss_table=Gpa(rng.choice(OUTSIDE if broken else roots) if second else 0),
+        ss_levels=levels if second else 0,
         fs_table=Gpa(rng.choice(OUTSIDE if broken else fs_targets) if first else 0),
         fs_levels=rng.choice((4, 5)) if first else 0,
         fault_processing_disabled=rng.random() < 0.2,

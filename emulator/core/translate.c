@@ -12,7 +12,7 @@ static uint32_t needed(const struct core_space *space, const struct core_request
     if (request->access & CORE_WRITE)
         need |= CORE_PERMISSION_W;
     if (space->translation == CORE_FIRST_STAGE || space->translation == CORE_NESTED) {
-        if (!request->privileged)
+        if (!request->privileged && !(space->flags & CORE_PRIVILEGED))
             need |= CORE_PERMISSION_USER;
         if (request->access & CORE_WRITE)
             need |= ENTRY_DIRTY;
