@@ -111,6 +111,9 @@ class MappingLayer:
 
     def attach(self, domain: Domain, source_id: SourceId) -> None:
         """Requests of `source_id` are translated by the domain's tables from now on."""
+        if not domain.tagged:
+            domain.domain_id, domain.tagged = self.domain_ids.take(domain.domain_id), True
+            self.domains[domain.domain_id] = domain
         self.driver.attach(source_id, domain.domain_id, domain.table)
         domain.devices.add(source_id)
 
@@ -119,6 +122,10 @@ class MappingLayer:
         self.policy.detach(domain)
         self.driver.detach(source_id)
         domain.devices.discard(source_id)
+        if not domain.devices:
+            domain.tagged = False
+            self.domain_ids.give_back(domain.domain_id)
+            del self.domains[domain.domain_id]
 
     def map(
         self,
@@ -140,10 +147,10 @@ class MappingLayer:
         self.statistics.maps += 1
         if replaced:
             # A large leaf took the place of empty tables: paging-structure caches may still lead into them.
-            self.driver.invalidate_range(domain.domain_id, domain.table.stage, iova, size, leaves_only=False)
-            self.supply.give_back(replaced)
-            self.pages.released(len(replaced))
-        else:
+            if domain.tagged:
+                self.driver.invalidate_range(domain.domain_id, domain.table.stage, iova, size, leaves_only=False)
+            self._release(replaced)
+        elif domain.tagged:
             self.driver.mapped(domain.domain_id, domain.table.stage, iova, size)
 
     def unmap(self, domain: Domain, iova: Iova, size: int, cpu: int = 0) -> int:
@@ -155,8 +162,16 @@ class MappingLayer:
             _count(self.statistics.failed_unmaps, error)
             raise
         self.statistics.unmaps += 1
-        self.policy.unmapped(domain, iova, removed.size, removed.freed, cpu)
+        if domain.tagged:
+            self.policy.unmapped(domain, iova, removed.size, removed.freed, cpu)
+        else:
+            self._release(removed.freed)
         return removed.size
+
+    def _release(self, pages: tuple[Gpa, ...]) -> None:
+        if pages:
+            self.supply.give_back(pages)
+            self.pages.released(len(pages))
 
 
 def _count(failures: dict[str, int], error: MappingError) -> None:

@@ -61,7 +61,11 @@ class TableShape:
 
 
 class Domain:
-    """One set of tables. `iova_limit` and `gpa_limit` bound what may be mapped."""
+    """One set of tables. `iova_limit` and `gpa_limit` bound what may be mapped.
+
+    The domain-id is taken back when the last device leaves; until one comes again `tagged` is False, nothing of the
+    domain can be cached, and `domain_id` is only what it last was.
+    """
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class Domain:
             raise OutOfPages(f"no page for the root of domain-id {domain_id}", 0)
         memory.write(root, bytes(PAGE_SIZE))
         self.domain_id = domain_id
+        self.tagged = True
         self.table = PageTable(shape.stage, root, shape.levels, shape.leaf_levels)
         self.devices: set[SourceId] = set()
         self.iova_limit, self.gpa_limit = min(iova_limit, self.table.limit), gpa_limit

@@ -186,3 +186,22 @@ def test_a_domain_that_gets_no_root_gives_its_id_back(engine) -> None:
         bench.layer.create_domain()
     bench.zone.squeeze(0)
     assert bench.layer.create_domain().domain_id == 3
+
+
+def test_a_domain_without_devices_lends_its_id_and_needs_no_invalidation(engine) -> None:
+    bench = Bench(engine)
+    bench.layer.attach(bench.domain, DEVICE)
+    bench.layer.map(bench.domain, 2 * MEGA, 0, 2 * MEGA, RW, frozenset({1}))
+    bench.layer.detach(bench.domain, DEVICE)
+    bench.unit.fetched.clear()
+    other = bench.layer.create_domain()
+    assert other.domain_id == 2
+    held = bench.zone.held
+    bench.layer.unmap(bench.domain, 2 * MEGA, 2 * MEGA)
+    assert bench.unit.fetched == []
+    assert bench.zone.held == held - 1
+    bench.layer.attach(bench.domain, DEVICE)
+    assert bench.domain.domain_id == 3
+    bench.layer.map(bench.domain, 0x5000, 0x9000, 0x1000, RW)
+    bench.layer.unmap(bench.domain, 0x5000, 0x1000)
+    assert bench.unit.of_type(2)[0].bits(31, 16) == 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+import re
 import struct
 from collections import Counter
 from pathlib import Path
@@ -170,3 +171,36 @@ def test_deferred_invalidation_saves_descriptors_and_reports_what_it_risks(engin
     assert report.invalidations["domain"] < 1000 < report.applied["unmap"]
     assert report.stale_window["reused_before_flush"] > 0
     assert report.stale_window["max_ns"] <= 10_000_000
+
+
+SUBMITTED = re.compile(r"qi_submit: (?:p_)?iotlb_inv dmar0: (\S+) (\S+) ")
+
+
+@pytest.mark.parametrize(
+    "variant, values",
+    [
+        ("a-legacy-strict", {"levels": 3}),
+        ("c-scalable", {"mode": "scalable"}),
+        ("f-intremap", {"levels": 3}),
+        ("h-fault", {}),
+        ("i-firststage-k72", {"mode": "scalable", "stage": "first"}),
+        ("t-vfio-superpages", {}),
+        ("x-tracecmd", {"levels": 3}),
+    ],
+)
+def test_the_descriptors_are_those_that_the_recorded_kernel_submitted(
+    engine, corpus: Path, variant: str, values: dict
+) -> None:
+    run = Replay(trace_of(corpus / variant), Settings.of({"engine": engine.name, **values}))
+    ours: Counter[tuple[int, ...]] = Counter()
+    submit = run.machine.driver.queue.submit
+
+    def watch(descriptors) -> None:
+        ours.update(d.qwords()[:2] for d in descriptors if d & 0xF in (2, 6))
+        submit(descriptors)
+
+    run.machine.driver.queue.submit = watch
+    run.run()
+    lines = gzip.decompress((corpus / variant / "trace.txt.gz").read_bytes()).decode()
+    recorded = Counter((int(low, 16), int(high, 16)) for low, high in SUBMITTED.findall(lines))
+    assert ours == Counter({words: n for words, n in recorded.items() if words[0] >> 4 & 3 != 1})
