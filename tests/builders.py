@@ -248,3 +248,86 @@ def granted(text: str) -> Permissions:
     for letter in text:
         total |= letters[letter]
     return total
+
+
+class LegacyRoot:
+    """Legacy root and context tables: a device's context entry is two qwords."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.rtaddr = scene.page()
+
+    def root_entry(self, sid: int) -> int:
+        """Where the root entry of the device's bus lies."""
+        return self.rtaddr + (sid >> 8) * 16
+
+    def context_entry(self, sid: int) -> int:
+        """Where the device's context entry lies; the context table is made if it is missing."""
+        at = self.root_entry(sid)
+        if not self.scene.qword(at):
+            self.scene.store(at, self.scene.page() | 1, 0)
+        return (self.scene.qword(at) & -0x1000) + (sid & 255) * 16
+
+    def attach(self, sid: int, table: int, levels: int = 4, domain: int = 7, tt: int = 0, bits: int = 1) -> int:
+        """Write a context entry; where it lies. `bits`: P (1), FPD (2)."""
+        at = self.context_entry(sid)
+        self.scene.store(at, table | tt << 2 | bits, domain << 8 | levels - 2)
+        return at
+
+
+class ScalableRoot:
+    """Scalable root, context, PASID directory and PASID tables."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.root = scene.page()
+
+    @property
+    def rtaddr(self) -> int:
+        """The register's value: TTM 01 in bits 11:10."""
+        return self.root | 1 << 10
+
+    def root_half(self, sid: int) -> int:
+        """Where the qword of the root entry lies that is the device's."""
+        return self.root + (sid >> 8) * 16 + (8 if sid & 0x80 else 0)
+
+    def context_entry(self, sid: int) -> int:
+        """Where the device's context entry lies; the context table is made if it is missing."""
+        at = self.root_half(sid)
+        if not self.scene.qword(at):
+            self.scene.store(at, self.scene.page() | 1)
+        return (self.scene.qword(at) & -0x1000) + (sid & 127) * 32
+
+    def context(self, sid: int, pdts: int = 7, bits: int = 0, rid_pasid: int = 0, rid_priv: int = 0) -> int:
+        """Write a context entry with a directory of its own; where it lies. `bits`: FPD 2, DTE 4, PASIDE 8, PRE 16."""
+        at = self.context_entry(sid)
+        directory = self.scene.page(max(1, 1 << (pdts + 7) >> 9))
+        self.scene.store(at, directory | pdts << 9 | bits | 1, rid_pasid | rid_priv << 20, 0, 0)
+        return at
+
+    def directory_entry(self, sid: int, pasid: int) -> int:
+        """Where the PASID directory entry lies."""
+        return (self.scene.qword(self.context_entry(sid)) & -0x1000) + (pasid >> 6) * 8
+
+    def pasid_entry(self, sid: int, pasid: int) -> int:
+        """Where the PASID table entry lies; the PASID table is made if it is missing."""
+        at = self.directory_entry(sid, pasid)
+        if not self.scene.qword(at):
+            self.scene.store(at, self.scene.page() | 1)
+        return (self.scene.qword(at) & -0x1000) + (pasid & 63) * 64
+
+    def attach(self, sid: int, pasid: int, *qwords: int) -> int:
+        """Write a PASID table entry's qwords (the rest zero); where it lies."""
+        at = self.pasid_entry(sid, pasid)
+        self.scene.store(at, *qwords, *[0] * (8 - len(qwords)))
+        return at
+
+
+def second_stage_pasid(table: int, levels: int = 4, domain: int = 7, bits: int = 1) -> tuple[int, int]:
+    """Qwords of a PASID table entry with PGTT 010."""
+    return table | 2 << 6 | levels - 2 << 2 | bits, domain
+
+
+def first_stage_pasid(table: int, levels: int = 4, domain: int = 7, bits: int = 1) -> tuple[int, int, int]:
+    """Qwords of a PASID table entry with PGTT 001."""
+    return 1 << 6 | bits, domain, table | levels - 4 << 2
