@@ -42,8 +42,8 @@ class Machine:
 
     def __init__(self, settings: Settings, ram: Sequence[tuple[int, int]] | None = None, engine: Engine | None = None):
         self.settings = settings
-        self.engine = engine or load_engine(settings.engine)
         self.profile = load_profile(settings.profile)
+        self.engine = engine or load_engine(settings.engine)
         regions = tuple(settings.ram or ram or DEFAULT_RAM)
         start = _kernel_start(regions)
         _check_width(start + settings.kernel_size, self.profile)
