@@ -93,7 +93,8 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def _wrong(message: str) -> int:
-    click.echo(f"vtd: {' '.join(message.split())}", err=True)
+    printable = message.encode("utf-8", "backslashreplace").decode()  # file names may hold any byte
+    click.echo(f"vtd: {' '.join(printable.split())}", err=True)
     return WRONG
 
 

@@ -1,0 +1,208 @@
+"""The group: help, usage errors, and what becomes of every way to fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+from cli import application, render
+from cli.__main__ import main
+from cli.options import DEVICE, NUMBER
+from pagetables.errors import VtdError
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A command `fail` that raises what the test wants, under the real group."""
+
+    def install(error):
+        @click.command("fail")
+        def fail():
+            raise error
+
+        monkeypatch.setattr(application.vtd, "get_command", lambda ctx, name: fail)
+
+    return install
+
+
+def one_line(capsys):
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("vtd: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (VtdError("what\nwhere"), "vtd: what where\n"),
+        (FileNotFoundError(2, "No such file or directory", "x.elf"), "vtd: x.elf: No such file or directory\n"),
+        (OSError(28, "No space left on device"), "vtd: No space left on device\n"),
+        (OSError("odd"), "vtd: odd\n"),
+        (PermissionError(13, "Permission denied", b"\xff"), "vtd: \\udcff: Permission denied\n"),
+        (MemoryError(), "vtd: out of memory\n"),
+        (click.ClickException("wrong"), "vtd: wrong\n"),
+        (click.FileError("x", "no"), "vtd: Could not open file 'x': no\n"),
+    ],
+)
+def test_an_error_is_one_line_and_status_2(failing, capsys, error, message):
+    failing(error)
+    assert main(["fail"]) == 2
+    assert one_line(capsys) == message
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_an_interrupt_is_quiet(failing, capsys, error):
+    failing(error)
+    assert main(["fail"]) == 130
+    assert one_line(capsys) == "vtd: interrupted\n"
+
+
+def test_a_reader_that_left_is_no_error(failing, capsys):
+    failing(BrokenPipeError())
+    assert main(["fail"]) == 141
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"]])
+def test_wrong_usage_is_one_line_that_says_where_help_is(capsys, arguments):
+    assert main(arguments) == 2
+    assert "nonsense" in (line := one_line(capsys))
+    assert "(see vtd --help)" in line
+
+
+def test_no_command_prints_help_and_fails(capsys):
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Usage: vtd" in err
+
+
+def test_help_lists_every_command_with_its_summary(capsys):
+    assert main(["--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    context = click.Context(application.vtd)
+    names = application.vtd.list_commands(context)
+    assert {"inspect", "walk"} <= set(names)
+    for name in names:
+        command = application.vtd.get_command(context, name)
+        assert command.get_short_help_str(), f"{name} has no summary"
+        assert f"  {name} " in out
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    for name in application.vtd.list_commands(click.Context(application.vtd)):
+        assert main([name, "--help"]) == 0
+        assert f"vtd {name} " in capsys.readouterr().out.split("Usage:")[1].split("\n", 1)[1], f"{name}: no example"
+
+
+def test_the_version_is_said(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("vtd ")
+
+
+def test_unknown_names_are_no_modules():
+    context = click.Context(application.vtd)
+    assert application.vtd.get_command(context, "../inspect") is None
+    assert application.vtd.get_command(context, "") is None
+
+
+def test_completion_knows_the_commands(vtd):
+    done = vtd(env={"_VTD_COMPLETE": "bash_complete", "COMP_WORDS": "vtd insp", "COMP_CWORD": "1"})
+    assert "inspect" in done.stdout
+
+
+def test_interrupting_a_running_command_leaves_one_line(start, tmp_path):
+    os.mkfifo(tmp_path / "image")
+    process = start("inspect", tmp_path / "image")
+    descriptor = open_when_read(tmp_path / "image")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    os.close(descriptor)
+    assert (process.returncode, out, err) == (130, "", "vtd: interrupted\n")
+
+
+def open_when_read(pipe):
+    """Opens a pipe for writing as soon as somebody reads it."""
+    for _ in range(600):
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail("nobody opened the pipe")
+
+
+def test_output_to_a_closed_pipe_ends_quietly():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "cli", "--help"], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="NOT RUN: no /dev/full here")
+def test_a_full_disk_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "cli", "--help"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    assert done.stderr == b"vtd: No space left on device\n"
+
+
+def test_json_is_one_document_on_one_line(capsys):
+    render.emit_json({"a": [1, "é"]})
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out) == {"a": [1, "é"]}
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (4096, "4 KiB"),
+        (1536, "1.5 KiB"),
+        (1 << 21, "2 MiB"),
+        (1 << 30, "1 GiB"),
+        (5 << 40, "5 TiB"),
+        (1 << 57, "128 PiB"),
+    ],
+)
+def test_sizes_are_written_for_people(size, text):
+    assert render.human_size(size) == text
+
+
+def test_counts_agree_with_their_noun():
+    assert render.count(1, "leaf", "leaves") == "1 leaf"
+    assert render.count(5285, "page") == "5,285 pages"
+    assert render.count(0, "leaf", "leaves") == "0 leaves"
+
+
+def test_progress_says_nothing_where_stderr_is_no_terminal(capsys):
+    with render.progress("working", 10) as advance:
+        advance(5)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_console_prints_text_as_it_stands(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    render.console().print("[red]:smile: 00:1f.2 0x1000 " + "x" * 80)
+    assert capsys.readouterr().out == "[red]:smile: 00:1f.2 0x1000 " + "x" * 80 + "\n"
+
+
+def test_numbers_and_devices_are_parsed_once():
+    assert NUMBER.convert("0x1000", None, None) == 0x1000
+    assert NUMBER.convert(5, None, None) == 5
+    assert DEVICE.convert("00:1f.2", None, None) == 0xFA
+    for kind, text in [(NUMBER, "-1"), (NUMBER, "x"), (DEVICE, "00:20.0")]:
+        with pytest.raises(click.BadParameter, match="expected"):
+            kind.convert(text, None, None)
