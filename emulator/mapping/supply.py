@@ -7,7 +7,7 @@ callable like `SupplyFactory`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
@@ -65,8 +65,12 @@ class PageSupply(Protocol):
         ...
 
 
-SupplyFactory = Callable[[Zone, Clock, Mapping[str, int | str]], PageSupply]
-"""Makes a supply over a zone; the mapping holds what the user set for it (`pool.KEY`), without the prefix."""
+class SupplyFactory(Protocol):
+    """Makes a supply over a zone; `options` are what the user set for it (`pool.KEY`), without the prefix."""
+
+    def __call__(self, zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
+        """The supply, filled."""
+        ...
 
 
 def supply_names() -> list[str]:
