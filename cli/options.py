@@ -10,7 +10,7 @@ import click
 from pagetables.address import parse_number, parse_source_id
 from pagetables.errors import InputError
 
-__all__ = ["DEVICE", "NUMBER", "image_options", "json_option", "pasid_option"]
+__all__ = ["DEVICE", "NUMBER", "PASID", "image_options", "json_option", "pasid_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,7 +38,16 @@ def _natural(text: str) -> int:
     return number
 
 
+def _pasid(text: str) -> int:
+    number = _natural(text)
+    if number >= PASID_LIMIT:
+        raise InputError(f"{text!r} is no PASID: expected at most {PASID_LIMIT - 1:#x} (20 bits)")
+    return number
+
+
+PASID_LIMIT = 1 << 20
 NUMBER = _Parsed("number", _natural)
+PASID = _Parsed("pasid", _pasid)
 DEVICE = _Parsed("bdf", parse_source_id)
 
 
@@ -49,7 +58,7 @@ def json_option(command: F) -> F:
 
 def pasid_option(command: F) -> F:
     """`--pasid N`: the argument `pasid`, None where it is not given."""
-    return click.option("--pasid", type=NUMBER, metavar="N", help="Process address space id.")(command)
+    return click.option("--pasid", type=PASID, metavar="N", help="Process address space id.")(command)
 
 
 def image_options(command: F) -> F:
