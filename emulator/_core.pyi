@@ -35,6 +35,13 @@ class Lib:
     CORE_CANNOT_SPLIT: int
     CORE_NO_MEMORY: int
     CORE_BAD_RANGE: int
+    CORE_MAP: int
+    CORE_UNMAP: int
+    CORE_STOP_END: int
+    CORE_STOP_LEFT: int
+    CORE_STOP_DEADLINE: int
+    CORE_STOP_FREED: int
+    CORE_STOP_QUEUE: int
     def core_layout_digest(self, /) -> _Data: ...
     def core_nothing(self, /) -> None: ...
     def core_walk(self, memory: _Data, space: _Data, request: _Data, ret: _Data, /) -> None: ...
@@ -65,6 +72,18 @@ class Lib:
     ) -> int: ...
     def core_unmap_many(self, mapper: _Data, iovas: _Data, count: int, position: _Data, /) -> int: ...
     def core_queue_run(self, unit: _Data, /) -> int: ...
+    def core_unit_write_iqt(self, unit: _Data, tail: int, /) -> int: ...
+    def core_replay(
+        self,
+        driver: _Data,
+        domains: _Data,
+        domain_count: int,
+        events: _Data,
+        end: int,
+        deadline: int,
+        position: _Data,
+        /,
+    ) -> int: ...
 
 ffi: Any
 lib: Lib

@@ -60,7 +60,7 @@ class NativeMapper:
         status = self._lib.core_map(self.struct, iova, gpa, size, permissions)
         if status:
             self._finish_map(status)
-        return self._freed()
+        return self.freed()
 
     def _finish_map(self, status: int) -> None:
         try:
@@ -78,7 +78,7 @@ class NativeMapper:
         while status:
             self._help(status)
             status = self._lib.core_unmap_more(self.struct)
-        return Unmapped(self.struct.done, self._freed())
+        return Unmapped(self.struct.done, self.freed())
 
     def split(self, iova: Iova) -> None:
         """Replace the leaf that maps `iova` by a table of leaves one level down that say the same."""
@@ -109,9 +109,15 @@ class NativeMapper:
             self._help(status)
         return int(self.struct.total)
 
-    def _freed(self) -> tuple[Gpa, ...]:
+    def freed(self) -> tuple[Gpa, ...]:
+        """The table pages that the last map or unmap took out of the tables, in order."""
         freed = self.struct.freed
         return tuple(freed.items[0 : freed.count]) if freed.count else ()
+
+    def reserve(self, room: int) -> None:
+        """Make room for that many freed tables, so that no call has to come back for more."""
+        if self.struct.freed.capacity < room:
+            self._enlarge("freed", room)
 
     def _help(self, status: int) -> None:
         # Give the core what it stopped for, or raise what it found.

@@ -205,4 +205,66 @@ struct core_unit {
 /* Executes common descriptors from IQH on, advancing IQH; stops at IQT, or before one that is left to Python. Returns
  * how many it executed. */
 uint32_t core_queue_run(const struct core_unit *unit);
+/* Software's write of IQT, with what follows from it. 1 if the queue is empty afterwards; 0 if the unit in Python has to
+ * be written to instead: the queue is off or in error, the tail is no place in it, or a descriptor was left. */
+int core_unit_write_iqt(const struct core_unit *unit, uint64_t tail);
+
+/* -- replay ------------------------------------------------------------------------------------------------------ */
+
+enum core_event { CORE_MAP = 1, CORE_UNMAP = 2 };
+enum core_stop {
+    CORE_STOP_END = 0,      /* every event is done */
+    CORE_STOP_LEFT = 1,     /* event `position` is for Python: nothing of it was done but tables linked */
+    CORE_STOP_DEADLINE = 2, /* event `position` is at or after the deadline, and not done */
+    CORE_STOP_FREED = 3,    /* the last event is done but for the pages in its mapper's `freed` */
+    CORE_STOP_QUEUE = 4     /* as FREED, and its descriptors are in the queue, IQT not yet accepted */
+};
+
+/* Events as columns of equal length. `access`: R and W, 0 unknown; `leaf_levels`: bit n for level n + 1, 0 as the
+ * domain has it. */
+struct core_events {
+    const uint8_t *kind;
+    const uint32_t *space;
+    const uint64_t *iova;
+    const uint64_t *gpa;
+    const uint64_t *size;
+    const uint8_t *access;
+    const uint8_t *leaf_levels;
+    const uint64_t *time;
+};
+
+/* One domain of the trace; without a mapper its events are left to Python. */
+struct core_domain {
+    struct core_mapper *mapper;
+    uint64_t iova_limit;
+    uint64_t gpa_limit;
+    uint32_t domain_id;
+};
+
+/* The software side of the queue, strict invalidation, and what it did. */
+struct core_driver {
+    const struct core_unit *unit;
+    uint64_t queue_base;
+    uint64_t status;
+    uint32_t queue_size;
+    uint32_t slot;
+    uint32_t tail;
+    uint32_t sequence;
+    uint32_t mask_limit;  /* as that of the unit */
+    uint32_t always;      /* permissions that every mapping gets */
+    uint64_t iotlb;       /* first qwords of descriptors, without granularity and domain-id */
+    uint64_t pasid_iotlb;
+    uint64_t wait;
+    uint64_t maps;
+    uint64_t unmaps;
+    uint64_t unknown_access;
+    uint64_t page_invalidations;
+    uint64_t domain_invalidations;
+    uint64_t pasid_page_invalidations;
+    uint64_t pasid_invalidations;
+};
+
+/* Maps and unmaps from event *position to before event `end`, each unmap followed by its invalidation and a wait. */
+int core_replay(struct core_driver *driver, const struct core_domain *domains, uint32_t domain_count,
+                const struct core_events *events, uint64_t end, uint64_t deadline, uint64_t *position);
 #endif

@@ -21,7 +21,13 @@ from pagetables.layouts import (
     SsPdpe1G,
     SsPte,
 )
-from pagetables.layouts.registers import REGISTERS, InvalidationQueueHead, InvalidationQueueTail
+from pagetables.layouts.registers import (
+    REGISTERS,
+    FaultStatus,
+    GlobalStatus,
+    InvalidationQueueHead,
+    InvalidationQueueTail,
+)
 
 __all__ = ["header", "layout_digest"]
 
@@ -36,6 +42,8 @@ ENTRIES: dict[str, tuple[type[Word], tuple[str, ...]]] = {
     "FS_1G": (FsPdpe1G, ("addr",)),
     "IQH": (InvalidationQueueHead, ("qh",)),
     "IQT": (InvalidationQueueTail, ("qt",)),
+    "GSTS": (GlobalStatus, ("qies",)),
+    "FSTS": (FaultStatus, ("iqe",)),
 }
 DESCRIPTORS: dict[str, type[Word]] = {
     "IOTLB": IotlbInvalidate,

@@ -5,7 +5,6 @@
 #include "queue.h"
 
 enum { TYPE_IOTLB = 2, TYPE_WAIT = 5, TYPE_PASID_IOTLB = 6 };
-enum { GLOBAL = 1, DOMAIN = 2, SELECTIVE = 3 };
 
 static uint32_t field(uint64_t qword, uint64_t mask)
 {
@@ -98,4 +97,15 @@ uint32_t core_queue_run(const struct core_unit *unit)
         executed++;
     }
     return executed;
+}
+
+int core_unit_write_iqt(const struct core_unit *unit, uint64_t tail)
+{
+    uint64_t status = core_register32(unit->registers, GSTS_OFFSET);
+    uint64_t faults = core_register32(unit->registers, FSTS_OFFSET);
+    if (!(status & GSTS_QIES) || faults & FSTS_IQE || tail & ~IQT_QT || tail >= unit->queue_size || tail % unit->slot)
+        return 0;
+    core_set_register(unit->registers, IQT_OFFSET, tail);
+    core_queue_run(unit);
+    return core_register(unit->registers, IQH_OFFSET) == tail;
 }

@@ -1,1 +1,139 @@
-#include "core.h"
+/* The replay loop: maps and unmaps of many domains, each unmap invalidated before the next event, as a strict kernel
+ * driver does it. Both sides are here, and meet in bytes only: descriptors are written into the queue in memory, IQT is
+ * written through the unit, and the status word is polled. What an event needs beyond that is left to Python. */
+#include "layout.h"
+#include "queue.h"
+#include "tables.h"
+
+#define WHOLE_SPACE 52 /* pages, as a power of two: more than an address mask of a PASID descriptor says */
+
+/* The address mask that covers [iova, iova + size): pages rounded up to a power of two; where the start is not aligned
+ * to that, up to the highest bit in which first and last page differ. */
+static uint32_t covering_order(uint64_t iova, uint64_t size)
+{
+    uint64_t first = iova >> PAGE_SHIFT, pages = size >> PAGE_SHIFT;
+    uint32_t order = pages > 1 ? 64 - (uint32_t)__builtin_clzll(pages - 1) : 0;
+    if (first & ((UINT64_C(1) << order) - 1))
+        order = 64 - (uint32_t)__builtin_clzll(first ^ (first + (UINT64_C(1) << order) - 1));
+    return order;
+}
+
+static void put(struct core_driver *driver, uint64_t low, uint64_t high)
+{
+    const struct core_memory *memory = driver->unit->memory;
+    uint64_t at = driver->queue_base + driver->tail;
+    core_set(memory, at, low);
+    core_set(memory, at + 8, high);
+    if (driver->slot == 32) {
+        core_set(memory, at + 16, 0);
+        core_set(memory, at + 24, 0);
+    }
+    driver->tail += driver->slot;
+    if (driver->tail >= driver->queue_size)
+        driver->tail = 0;
+}
+
+static void put_invalidation(struct core_driver *driver, const struct core_domain *domain, uint64_t iova, uint64_t size,
+                             bool leaves_only)
+{
+    uint32_t order = covering_order(iova, size);
+    uint64_t tags = (uint64_t)domain->domain_id << IOTLB_DID_SHIFT;
+    uint64_t pages = (order < WHOLE_SPACE ? iova >> (PAGE_SHIFT + order) << (PAGE_SHIFT + order) : 0) | order |
+                     (leaves_only ? IOTLB_IH : 0);
+    if (domain->mapper->first_stage) {
+        bool all = order >= WHOLE_SPACE;
+        put(driver, driver->pasid_iotlb | tags | (all ? DOMAIN : SELECTIVE) << PASID_IOTLB_G_SHIFT, all ? 0 : pages);
+        *(all ? &driver->pasid_invalidations : &driver->pasid_page_invalidations) += 1;
+    } else {
+        bool all = order >= driver->mask_limit;
+        put(driver, driver->iotlb | tags | (all ? DOMAIN : SELECTIVE) << IOTLB_G_SHIFT, all ? 0 : pages);
+        *(all ? &driver->domain_invalidations : &driver->page_invalidations) += 1;
+    }
+}
+
+/* True once the unit has written the status word. */
+static bool invalidate(struct core_driver *driver, const struct core_domain *domain, uint64_t iova, uint64_t size,
+                       bool leaves_only)
+{
+    put_invalidation(driver, domain, iova, size, leaves_only);
+    driver->sequence = driver->sequence == UINT32_MAX ? 1 : driver->sequence + 1;
+    put(driver, driver->wait | (uint64_t)driver->sequence << WAIT_STDATA_SHIFT, driver->status);
+    return core_unit_write_iqt(driver->unit, driver->tail) &&
+           core_get32(driver->unit->memory, driver->status) == driver->sequence;
+}
+
+static bool whole_pages(const struct core_domain *domain, uint64_t iova, uint64_t gpa, uint64_t size)
+{
+    return size && !((iova | gpa | size) & (PAGE_SIZE - 1)) && size <= domain->iova_limit &&
+           iova <= domain->iova_limit - size && size <= domain->gpa_limit && gpa <= domain->gpa_limit - size;
+}
+
+static int after(struct core_driver *driver, const struct core_domain *domain, uint64_t iova, uint64_t size)
+{
+    uint32_t freed = domain->mapper->freed.count;
+    if (!invalidate(driver, domain, iova, size, !freed))
+        return CORE_STOP_QUEUE;
+    return freed ? CORE_STOP_FREED : CORE_STOP_END;
+}
+
+static int map_event(struct core_driver *driver, const struct core_domain *domain, const struct core_events *events,
+                     uint64_t i)
+{
+    struct core_mapper *mapper = domain->mapper;
+    uint64_t iova = events->iova[i], gpa = events->gpa[i], size = events->size[i];
+    uint32_t access = events->access[i] & 3, allowed = mapper->leaf_levels;
+    if (!whole_pages(domain, iova, gpa, size))
+        return CORE_STOP_LEFT;
+    if (events->leaf_levels[i] & 7)
+        mapper->leaf_levels &= (uint32_t)events->leaf_levels[i] << 1 | 1 << 1;
+    int status = mapper_map(mapper, iova, gpa, size, access ? access | driver->always : 3);
+    if (status)
+        core_map_undo(mapper);
+    mapper->leaf_levels = allowed;
+    if (status)
+        return CORE_STOP_LEFT;
+    driver->maps++;
+    driver->unknown_access += !access;
+    return mapper->freed.count ? after(driver, domain, iova, size) : CORE_STOP_END;
+}
+
+static int unmap_event(struct core_driver *driver, const struct core_domain *domain, const struct core_events *events,
+                       uint64_t i)
+{
+    struct core_mapper *mapper = domain->mapper;
+    uint64_t iova = events->iova[i], size = events->size[i];
+    uint64_t tables = (size >> level_shift(2)) + (size >> level_shift(3)) + (size >> level_shift(4)) + mapper->levels;
+    if (!whole_pages(domain, iova, 0, size) || tables > mapper->freed.capacity)
+        return CORE_STOP_LEFT;
+    if (mapper_unmap(mapper, iova, size))
+        return CORE_STOP_LEFT;
+    driver->unmaps++;
+    return after(driver, domain, iova, mapper->done);
+}
+
+int core_replay(struct core_driver *driver, const struct core_domain *domains, uint32_t domain_count,
+                const struct core_events *events, uint64_t end, uint64_t deadline, uint64_t *position)
+{
+    const struct core_memory *memory = driver->unit->memory;
+    int stop = CORE_STOP_END;
+    if (!core_contains(memory, driver->queue_base, driver->queue_size) || !core_contains(memory, driver->status, 4) ||
+        driver->tail >= driver->queue_size || driver->queue_size % driver->slot)
+        return CORE_STOP_LEFT;
+    for (uint32_t i = 0; i < domain_count; i++)
+        if (domains[i].mapper)
+            domains[i].mapper->region = NO_REGION;
+    for (uint64_t i = *position; i < end && !stop; i++) {
+        uint32_t space = events->space[i];
+        uint32_t kind = events->kind[i];
+        *position = i;
+        if (events->time[i] >= deadline)
+            return CORE_STOP_DEADLINE;
+        if (space >= domain_count || !domains[space].mapper || (kind != CORE_MAP && kind != CORE_UNMAP))
+            return CORE_STOP_LEFT;
+        stop = (kind == CORE_MAP ? map_event : unmap_event)(driver, &domains[space], events, i);
+        if (stop == CORE_STOP_LEFT)
+            return stop;
+        *position = i + 1;
+    }
+    return stop;
+}

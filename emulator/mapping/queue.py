@@ -79,6 +79,10 @@ class InvalidationQueue:
         self.sequence = self.sequence % 0xFFFF_FFFF + 1
         self._put(WAIT.replace(stdata=self.sequence, staddr=self.status >> 2))
         self.submitted[InvalidationWait.name] += 1
+        self.ring()
+
+    def ring(self) -> None:
+        """Show the unit the tail, and return when the last wait has written its status; QueueFailure if it does not."""
         self._mmio.write64(InvalidationQueueTail.mmio_offset, self.tail)
         self._await()
 

@@ -73,13 +73,13 @@ class InvalidationQueue:
         self._invalidator = invalidator
         self._faults = faults
         self._completion = completion
-        self._state: QueueState | None = None
+        self.state: QueueState | None = None  # while it is enabled
         self.scalable = False  # whether the latched root table is a scalable-mode one
 
     def enable(self) -> None:
         """Latch IQA and start at IQH=0. A tail written earlier was held, and is worked off now."""
         address = self._registers.iqa
-        self._state = QueueState(
+        self.state = QueueState(
             memory=self._memory,
             registers=self._registers.registers,
             iotlb=self._iotlb,
@@ -92,12 +92,12 @@ class InvalidationQueue:
 
     def disable(self) -> None:
         """Stop, also in the middle of an error. IQH goes back to 0; IQT keeps what software wrote."""
-        self._state = None
+        self.state = None
         self._registers.iqh = type(self._registers.iqh)(0)
 
     def run(self) -> None:
         """Work from head to tail, or to the first error. The engine takes the common descriptors by itself."""
-        state = self._state
+        state = self.state
         while (
             state is not None and not self._registers.fsts.iqe and int(self._registers.iqh) != int(self._registers.iqt)
         ):
@@ -112,7 +112,7 @@ class InvalidationQueue:
 
     def tail_moved(self) -> None:
         """Software wrote IQT. A tail outside the queue is an error also where it equals the head."""
-        state = self._state
+        state = self.state
         if state is None or self._registers.fsts.iqe:
             return
         error = self._tail_error(state)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from emulator.engine import Engine, IotlbEntry
+from emulator.engine import Engine, IotlbEntry, QueueState
 from emulator.profile import Profile
 from emulator.unit.events import EventInterrupt, EventMessage
 from emulator.unit.faults import FaultRecorder
@@ -273,6 +273,11 @@ class RemappingUnit(UnitRegisters):
     def _recorded(self, fault: Fault) -> Fault:
         self._faults.record(fault)
         return fault
+
+    @property
+    def queue_state(self) -> QueueState | None:
+        """What executing the invalidation queue takes, for who does it in native code; None while the queue is off."""
+        return self._queue.state
 
     def caches(self) -> Caches:
         """What is cached now."""
