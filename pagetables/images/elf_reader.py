@@ -22,6 +22,7 @@ from pagetables.images.elf_format import (
     SECTION_HEADER,
     Note,
 )
+from pagetables.images.flattened import Flattened
 from pagetables.images.image import Segment
 
 __all__ = ["read_elf"]
@@ -34,13 +35,13 @@ CHUNK = 1 << 20
 _TYPES = {1: "a relocatable object", 2: "a program", 3: "a shared object or program"}
 
 
-def read_elf(path: str, data: mmap.mmap | bytes) -> tuple[list[Segment], list[Note]]:
+def read_elf(path: str, data: mmap.mmap | bytes | Flattened) -> tuple[list[Segment], list[Note]]:
     """The segments, ascending and disjoint, and the notes of the ELF core `data`; ImageError names `path`."""
     return _Reader(path, data).read()
 
 
 class _Reader:
-    def __init__(self, path: str, data: mmap.mmap | bytes) -> None:
+    def __init__(self, path: str, data: mmap.mmap | bytes | Flattened) -> None:
         self.path = path
         self.data = data
         self.size = len(data)

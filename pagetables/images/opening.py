@@ -10,30 +10,30 @@ import tempfile
 from typing import IO
 
 from pagetables.errors import ImageError
-from pagetables.images import lime
+from pagetables.images import elf_format, flattened, kdump, lime
 from pagetables.images.compressed import Readable, compression, unpack
-from pagetables.images.elf_format import MAGIC, Note
 from pagetables.images.elf_reader import read_elf
-from pagetables.images.image import Image, Segment
+from pagetables.images.flattened import Flattened
+from pagetables.images.image import Image
+from pagetables.images.kdump import KdumpImage
 from pagetables.images.raw import read_raw
 
 __all__ = ["open_image"]
 
 # Dumps that are known by sight but not read: what it is, and what makes it readable.
 _FOREIGN = {
-    b"KDUMP   ": ("a kdump-compressed dump", "take it with `dump-guest-memory` without -z, -l, -s"),
     b"DISKDUMP": ("a diskdump", "convert it to an ELF core, or to raw memory"),
-    b"makedumpfile": ("a flattened makedumpfile dump", "take it with `makedumpfile -E`"),
     b"PAGEDU64": ("a Windows crash dump", "convert it to an ELF core, or to raw memory"),
     b"PAGEDUMP": ("a Windows crash dump", "convert it to an ELF core, or to raw memory"),
 }
-_READ = "an ELF core, a LiME dump or raw memory"
+_READ = "an ELF core, a kdump-compressed dump, a LiME dump or raw memory"
 HEAD = 16
 
 
 def open_image(path: str | os.PathLike[str], base: int | None = None) -> Image:
-    """The image at `path`: ELF core, LiME dump or raw memory, also compressed (.gz, .zst, .xz); `-` is standard input.
+    """The image at `path`, also compressed (.gz, .zst, .xz); `-` is standard input.
 
+    It is an ELF core, a kdump-compressed dump (both also flattened), a LiME dump or raw memory.
     `base` is the physical address of the first byte of raw memory, 0 if None; other images know their addresses.
     """
     name = os.fspath(path)
@@ -69,25 +69,31 @@ def _from_plain(path: str, file: IO[bytes], head: bytes, base: int | None) -> Im
         if head.startswith(magic):
             raise ImageError(f"{path}: {what}, which is not read: {advice}")
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    descriptor = os.dup(file.fileno())
     try:
-        container, segments, notes = _recognised(path, data, head, base)
+        return _recognised(path, data, head, base, descriptor)
     except ImageError:
         data.close()
+        os.close(descriptor)
         raise
-    return Image(path, container, data, segments, notes, os.dup(file.fileno()))
 
 
-def _recognised(path: str, data: mmap.mmap, head: bytes, base: int | None) -> tuple[str, list[Segment], list[Note]]:
-    if head.startswith(MAGIC):
-        return _placed(path, "ELF core", base, read_elf(path, data))
+def _recognised(path: str, data: mmap.mmap, head: bytes, base: int | None, descriptor: int) -> Image:
+    dump: mmap.mmap | Flattened = data
+    if head.startswith(flattened.MAGIC):
+        dump = Flattened(path, data)
+        head = dump[:HEAD]
+    if base is not None and head.startswith((elf_format.MAGIC, lime.MAGIC, kdump.MAGIC)):
+        raise ImageError(f"{path}: its addresses are in the file; a base is for raw memory")
+    if head.startswith(elf_format.MAGIC):
+        segments, notes = read_elf(path, dump)
+        if isinstance(dump, Flattened):
+            segments = [piece for segment in segments for piece in dump.placed(segment)]
+        return Image(path, "ELF core", data, segments, notes, descriptor)
+    if head.startswith(kdump.MAGIC):
+        return KdumpImage(path, data, dump, descriptor)
+    if isinstance(dump, Flattened):
+        raise ImageError(f"{path}: flattened, but neither a kdump-compressed dump nor an ELF core")
     if head.startswith(lime.MAGIC):
-        return _placed(path, "LiME dump", base, (lime.read_lime(path, data), []))
-    return "raw memory", read_raw(path, head, len(data), base), []
-
-
-def _placed(
-    path: str, container: str, base: int | None, contents: tuple[list[Segment], list[Note]]
-) -> tuple[str, list[Segment], list[Note]]:
-    if base is not None:
-        raise ImageError(f"{path}: its addresses are in the file ({container}); a base is for raw memory")
-    return container, *contents
+        return Image(path, "LiME dump", data, lime.read_lime(path, data), (), descriptor)
+    return Image(path, "raw memory", data, read_raw(path, head, len(data), base), (), descriptor)

@@ -100,9 +100,8 @@ def test_raw_memory_begins_at_address_0(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "empty; expected an ELF core, a LiME dump or raw memory"),
-        (b"KDUMP   " + bytes(4088), "a kdump-compressed dump, which is not read"),
-        (b"makedumpfile\0" + bytes(4083), "a flattened makedumpfile dump"),
+        (b"", "empty; expected an ELF core, a kdump-compressed dump, a LiME dump or raw memory"),
+        (b"DISKDUMP" + bytes(4088), "a diskdump, which is not read: convert it"),
         (b"PAGEDU64" + bytes(4088), "a Windows crash dump"),
         (b"# tracer: nop\n", r"no kind of image that is known \(it begins with 23 20 74 72\), nor raw memory"),
         (bz2.compress(b"text"), "no kind of image"),
