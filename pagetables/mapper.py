@@ -139,6 +139,8 @@ class Mapper:
     """Maps and unmaps in one `PageTable` whose tables lie in `memory`; the readable `TableMapper`."""
 
     def __init__(self, memory: WritableMemory, table: PageTable, allocator: TableAllocator) -> None:
+        if table.root % PAGE_SIZE:
+            raise MappingError(f"the root table at {table.root:#x} is not aligned to {PAGE_SIZE:#x}", 0)
         self.table = table
         self._memory = memory
         self._allocator = allocator
