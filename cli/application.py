@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import pkgutil
 import sys
 
 import click
@@ -21,7 +20,8 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE: what a program reports that the reader of it
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(commands.__path__))
+        names = (name.removesuffix(".py") for name in os.listdir(commands.__path__[0]) if name.endswith(".py"))
+        return sorted(name.replace("_", "-") for name in names if not name.startswith("__"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):

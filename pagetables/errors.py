@@ -18,7 +18,6 @@ What a guest can cause is never an exception: it is a `Fault` (pagetables.fault)
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 __all__ = [
@@ -97,6 +96,8 @@ class OutOfPages(MappingError):
 
 def near(name: str, known: Iterable[str]) -> str:
     """The end of an error message: what is near `name` among `known`, or all of them when nothing is."""
+    import difflib  # here: every command loads this module, and few run into an unknown name
+
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
