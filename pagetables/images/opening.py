@@ -10,7 +10,7 @@ import tempfile
 from typing import IO
 
 from pagetables.errors import ImageError
-from pagetables.images import elf_format, flattened, kdump, lime
+from pagetables.images import elf_format, flattened, kcore, kdump, lime
 from pagetables.images.compressed import Readable, compression, unpack
 from pagetables.images.elf_reader import read_elf
 from pagetables.images.flattened import Flattened
@@ -33,12 +33,14 @@ HEAD = 16
 def open_image(path: str | os.PathLike[str], base: int | None = None) -> Image:
     """The image at `path`, also compressed (.gz, .zst, .xz); `-` is standard input.
 
-    It is an ELF core, a kdump-compressed dump (both also flattened), a LiME dump or raw memory.
+    It is an ELF core, a kdump-compressed dump (both also flattened), a LiME dump, raw memory, or /proc/kcore.
     `base` is the physical address of the first byte of raw memory, 0 if None; other images know their addresses.
     """
     name = os.fspath(path)
     if name == "-":
         return _from_stream("standard input", sys.stdin.buffer, None, base)
+    if os.path.realpath(name) == kcore.PATH:
+        return kcore.KcoreImage(name)
     with open(name, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe can be neither mapped nor read twice
             return _from_stream(name, file, None, base)
