@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["address", "console", "count", "emit_json", "human_size", "progress"]
 
-PIPE_WIDTH = 120  # columns where stdout is no terminal and COLUMNS does not say
+PIPE_WIDTH = 160  # columns where stdout is no terminal and COLUMNS does not say
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 

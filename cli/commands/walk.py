@@ -30,7 +30,7 @@ def command(
     access: str,
     as_json: bool,
 ) -> int:
-    """Where IOVA of the device BDF leads: every entry that the unit reads, and the verdict.
+    """Where an address of a device leads: each step, and the verdict.
 
     Exit status: 0 if the access is translated, 1 if it ends in a fault, 2 if the input cannot be used.
 

@@ -35,7 +35,7 @@ def start():
 
 
 @pytest.fixture
-def vtd(start, capfd):
+def vtd(start):
     """Runs `vtd` to its end; the status, what it printed, and what it said."""
 
     def run(*arguments, **options):
