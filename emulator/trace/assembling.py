@@ -27,6 +27,7 @@ def assemble(
 
     `early_4k`: direct maps made before their space had a device got 4 KiB pages only, as before kernel 7.
     """
+    found.finish()
     columns = found.rows.columns()
     out, notes = found.stand_ins.settle(found.signs)
     rows = _rows(columns, out)

@@ -14,7 +14,7 @@ What is not told here is decided by `emulator.trace.settling`, once all events a
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -78,6 +78,9 @@ class Attributor:
         self._awaiting: dict[int, deque[_Unmap]] = {}
         self._flushed: dict[int, tuple[_Unmap, int]] = {}
         self._announced: dict[int, Expected] = {}
+        self._fresh: set[int] = set()  # tasks whose announcement no unmap followed yet
+        self._first: dict[int, int] = {}  # the unmap that followed one -> the announced space
+        self._tags: Counter[tuple[int, int]] = Counter()  # (announced space, space of the tag flushed for it)
         self._assigned: dict[int, tuple[str, int, int]] = {}
         self._other: dict[int, int] = {}  # task -> number of rows when it last did anything but map
         handlers = {
@@ -174,6 +177,9 @@ class Attributor:
         announced = self._announced.get(key)
         if announced is not None:
             self.expected[row] = announced
+            if key in self._fresh:
+                self._fresh.remove(key)
+                self._first[row] = announced.space
         awaiting = self._awaiting.get(key)
         if awaiting is None:
             awaiting = self._awaiting[key] = deque(maxlen=_AWAITING)
@@ -265,6 +271,9 @@ class Attributor:
     def _explain(self, row: int, space: int) -> None:
         self.rows.space[row] = space
         self.expected.pop(row, None)
+        announced = self._first.pop(row, None)
+        if announced is not None:
+            self._tags[announced, space] += 1
 
     def _dma_map(self, event: Event) -> None:
         start, end = page_range(event.iova, event.size)
@@ -355,8 +364,7 @@ class Attributor:
         space = self.book.find_device(event.device or "")
         if isinstance(lists, Segments) and lists.physical and space is not None:
             key = event.pid or ~event.cpu
-            self._announced[key] = Expected(space, lists.physical[0] & -PAGE_SIZE, 0, 0)
-            self._other[key] = len(self.rows)
+            self._announce(key, Expected(space, lists.physical[0] & -PAGE_SIZE, 0, 0))
 
     def _dma_free(self, event: Event) -> None:
         space = self.book.find_device(event.device or "")
@@ -365,8 +373,19 @@ class Attributor:
             if not self.stand_ins.over:
                 self.stand_ins.unmap(self.events, event, space)
             key = event.pid or ~event.cpu
-            self._announced[key] = Expected(space, None, start, end)
-            self._other[key] = len(self.rows)
+            self._announce(key, Expected(space, None, start, end))
+
+    def _announce(self, key: int, expected: Expected) -> None:
+        self._announced[key] = expected
+        self._fresh.add(key)
+        self._other[key] = len(self.rows)
+
+    def finish(self) -> None:
+        """Join spaces that turned out to be one: an announced unmap was mostly flushed with this tag."""
+        for (space, tagged), votes in self._tags.most_common():
+            others = sum(self._tags[pair] for pair in self._tags if pair[0] == space) - votes
+            if votes > others:
+                self.book.merge(space, tagged)
 
 
 def _is_iotlb(tag: CacheTag) -> bool:

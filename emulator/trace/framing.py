@@ -77,7 +77,7 @@ def sniff(name: str, start: bytes) -> Format:
             raise TraceError(f"{name}: this {what}")
     if b"\0" in start:
         raise TraceError(f"{name}: this is binary; {_EXPECTED}")
-    if start.lstrip()[:1] == b"{":
+    if next((line for line in start.split(b"\n") if line.strip()[:1] not in (b"", b"#")), b"").lstrip()[:1] == b"{":
         return Format.JSON_LINES
     return _sniff_text(name, start.decode("utf-8", "replace"))
 

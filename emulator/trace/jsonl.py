@@ -131,7 +131,7 @@ def _record(line: str) -> Record:
         raise InputError("a line must be a JSON object in braces")
     record = upgrade(record)
     kind = record.get("event")
-    if kind not in _FIELDS:
+    if not isinstance(kind, str) or kind not in _FIELDS:
         raise InputError(f"event: {kind!r} is none; {near(str(kind), _FIELDS)}")
     for name in record:
         if name not in _FIELDS[kind]:
@@ -197,7 +197,7 @@ def _time(value: object) -> int:
     if match is None:
         raise InputError(f"time: {value!r} is none: expected nanoseconds as an integer, or a string such as '1.5s'")
     fraction = match[2] or ""
-    ns = int(match[1]) * _UNITS[match[3]] + int(fraction or "0") * _UNITS[match[3]] // 10 ** len(fraction)
+    ns: int = int(match[1]) * _UNITS[match[3]] + int(fraction or "0") * _UNITS[match[3]] // 10 ** len(fraction)
     return min(ns, _LATEST)
 
 
@@ -209,7 +209,9 @@ def _device(record: Record) -> str | None:
         return "" if kind in ("attach", "detach") else None
     if not isinstance(device, str):
         raise InputError(f"device: {device!r} is not a device: expected a string such as '00:03.0'")
-    return format_source_id(_field("device", parse_source_id, device))
+    short = format_source_id(_field("device", parse_source_id, device))
+    segment = int(device.split(":")[0], 16) if device.count(":") == 2 else 0
+    return f"{segment:04x}:{short}"  # as the kernel names it
 
 
 def _access(record: Record) -> int:

@@ -8,6 +8,7 @@ space only maps there. What remains is kept apart, by `emulator.trace.apart`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 from emulator.trace.attribution import Attributor, Expected
@@ -82,22 +83,28 @@ class Settler:
 
     def _claim(self, space: int, start: int, end: int) -> bool:
         # Unclaimed maps in [start, end) belong to `space`: its unmap closed them.
-        found = False
+        claimed = self._take(start, end, lambda candidates: self._choose(candidates, space), self._live_in(space))
+        for live in claimed:
+            self.space[live.row] = space
+        return bool(claimed)
+
+    def _take(self, start: int, end: int, choose: Callable[[list[Range]], Range], rest: Live) -> list[Range]:
+        # Unclaimed maps that cover [start, end) once; what sticks out of the range goes to `rest`.
+        taken: list[Range] = []
         at: int | None = start
         while at is not None and at < end:
-            candidates = self._pool.at(at) or [live for live in self._pool.overlapping(at, at + 1) if live.end > at]
+            candidates = self._pool.at(at) or self._pool.overlapping(at, at + 1)
             if not candidates:
                 at = self._pool.next_start(at)
                 continue
-            claimed = self._choose(candidates, space)
-            self._pool.remove(claimed)
-            self.space[claimed.row] = space
-            found = True
-            for rest in (Range(claimed.start, at, claimed.row), Range(end, claimed.end, claimed.row)):
-                if rest.start < rest.end:
-                    self._live_in(space).add(rest)
-            at = claimed.end
-        return found
+            live = choose([live for live in candidates if live.end <= end] or candidates)
+            self._pool.remove(live)
+            for first, last in ((live.start, at), (end, live.end)):
+                if first < last:
+                    rest.add(Range(first, last, live.row))
+            taken.append(live)
+            at = live.end
+        return taken
 
     def _choose(self, candidates: list[Range], space: int) -> Range:
         if len(candidates) == 1:
@@ -116,13 +123,12 @@ class Settler:
         if expected is not None and self._holds(expected, row):
             return expected.space
         if self._pool.fits(row.start, row.end):
-            self._pool.take(row.start, row.end)
+            self._take(row.start, row.end, _oldest, self._pool)
             return NO_SPACE
         fitting = [space for space, live in self._live.items() if live.fits(row.start, row.end)]
         if fitting:
             return min(fitting, key=lambda space: self._live[space].at(row.start)[0].row)
-        if not self._pool.take(row.start, row.end):
-            self.unknown.append(n)
+        self._take(row.start, row.end, _oldest, self._pool)
         return NO_SPACE
 
     def _holds(self, expected: Expected, row: Row) -> bool:
@@ -148,3 +154,7 @@ class Settler:
             if not self._live_in(space).overlapping(row.start, row.end):
                 self.space[n] = space
                 self._live_in(space).add(Range(row.start, row.end, n))
+
+
+def _oldest(candidates: list[Range]) -> Range:
+    return min(candidates, key=lambda live: live.row)

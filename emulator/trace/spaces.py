@@ -147,6 +147,10 @@ class SpaceBook:
         if mine is None:
             self.attach(device, tagged)
             return tagged
+        return self.merge(mine, tagged)
+
+    def merge(self, mine: int, tagged: int) -> int:
+        """The one space that two turned out to be; `mine` itself if it has a tag already."""
         mine, tagged = self.resolve(mine), self.resolve(tagged)
         if mine == tagged or self._spaces[mine].tag is not None:
             return mine

@@ -33,7 +33,7 @@ class TextReader:
         """One event for each event line; lines that are not used come as Kind.OTHER."""
         number = 0
         for piece in pieces:
-            lines = piece.decode("utf-8", "replace").split("\n")
+            lines = piece.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
             if lines[-1] == "":
                 lines.pop()
             yield from self._lines(lines, number)
