@@ -12,6 +12,7 @@ from pagetables.layouts.registers import REGISTERS, Register
 
 __all__ = ["RegisterText", "register_text"]
 
+PREFACE = 256  # lines of a session, before the registers
 UNIT_LIMIT = 256  # a large machine has some dozen
 WORD = 4  # bytes; what is known is known in these
 _NEEDED = ("VER", "CAP", "ECAP", "GSTS", "RTADDR")
@@ -42,7 +43,7 @@ def register_text(name: str, data: bytes) -> tuple[RegisterText, ...] | None:
     A prompt and a command may stand before the first line; `name` is the file's, for messages.
     """
     lines = [line.strip() for line in data.decode("ascii", "replace").splitlines()]
-    for start, line in enumerate(lines[:8]):
+    for start, line in enumerate(lines[:PREFACE]):
         for pattern, read in _READERS:
             if pattern.fullmatch(line):
                 units = read(name, lines, start)
@@ -116,7 +117,7 @@ def _xp(name: str, lines: list[str], start: int) -> list[_Page]:
                 if base not in units:
                     units[base] = _new_page(where, "the unit", base, number, len(units))
                 units[base].put(offset, value, size)
-        elif line and not line.startswith(("(qemu)", _UNREADABLE)):
+        elif line and not line.startswith("(qemu)") and not line.endswith(_UNREADABLE):
             raise ImageError(f"{where}: {line[:40]!r}; expected an address and the words there, as `xp /1024xw` prints")
     return list(units.values())
 
