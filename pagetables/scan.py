@@ -43,8 +43,12 @@ from pagetables.walk import walk
 __all__ = ["Contents", "Finding", "Mapping", "Scan", "Space", "scan"]
 
 SPACE_LIMIT = 1 << 16  # spaces listed: a damaged image can claim 2**36
+DIRECTORY_LIMIT = 1 << 18  # PASID directory entries followed, over all devices
 _NOTHING = Contents()
+_LEGACY_TYPES = frozenset(LegacyTranslation)
+_PASID_TYPES = frozenset(TranslationType)
 _Entry = tuple[int, int, int]  # index, address, raw word
+_PasidEntries = tuple[tuple[int, PasidTableEntry], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +108,8 @@ def scan(
     elif mode != TableMode.ABORT:
         scanner.tell("table-mode", None, f"RTADDR.TTM is {mode}, which is reserved: the unit would refuse everything")
     spaces = list(islice(found, SPACE_LIMIT))
-    if len(spaces) == SPACE_LIMIT:
-        scanner.tell("cut", None, f"only the first {SPACE_LIMIT} spaces are listed")
+    if len(spaces) == SPACE_LIMIT or scanner.is_cut:
+        scanner.tell("cut", None, f"there are more spaces than the {len(spaces)} listed")
     name = TableMode(mode).name.lower() if mode in set(TableMode) else "reserved"
     return Scan(name, tuple(spaces), tuple(scanner.findings))
 
@@ -120,23 +124,37 @@ class _Scanner:
         self._wanted_source = source_id
         self._wanted_pasid = pasid
         self._entries: dict[tuple[int, type[Word]], tuple[_Entry, ...]] = {}
+        self._pasid_tables: dict[int, _PasidEntries] = {}
+        self._followed = 0
         self._told: set[tuple[str, int]] = set()
         second, first = formats(capabilities, nested=False, execute=False)
         self._second = TableScanner(memory, second, self.findings)
         self._first = TableScanner(memory, first, self.findings)
         self._guests: dict[Source, TableScanner] = {}
 
-    def tell(self, kind: str, at: int | None, message: str, source: SourceId | None = None) -> None:
+    @property
+    def is_cut(self) -> bool:
+        # True if the directories claimed more than any machine has.
+        return self._followed > DIRECTORY_LIMIT
+
+    def tell(
+        self,
+        kind: str,
+        at: int | None,
+        message: str,
+        source: SourceId | None = None,
+        reason: FaultReason | None = None,
+    ) -> None:
         # A structure that several devices share is told of once.
         if at is None or (kind, at) not in self._told:
             self._told.add((kind, at or 0))
-            self.findings.append(Finding(kind, None if at is None else Gpa(at), message, source))
+            self.findings.append(Finding(kind, None if at is None else Gpa(at), message, source, reason))
 
     def _check(self, reason: FaultReason | None, word: Word, at: int, source: SourceId) -> None:
         # An entry that faults is told of; what it would map is shown all the same, as far as it can be read.
         if reason is not None:
             name = type(word).name.replace("_", "-")
-            self.tell("bad-entry", at, f"{name} at {at:#x}: {reason.meaning} (fault {reason:02x}h)", source)
+            self.tell("bad-entry", at, f"{name} at {at:#x}: {reason.meaning} (fault {reason:02x}h)", source, reason)
 
     def _read(self, table: int, layout: type[Word], what: str, source: SourceId | None) -> tuple[_Entry, ...]:
         # (index, address, raw word) of the entries of a page that are not all zero.
@@ -166,7 +184,7 @@ class _Scanner:
                 context = LegacyContextEntry(word)
                 if context.p and self._is_wanted(source):
                     self._check(legacy_context_error(context, self._capabilities), context, where, source)
-                    if context.tt in set(LegacyTranslation):
+                    if context.tt in _LEGACY_TYPES:
                         yield self._space(source, None, decode_context(context))
 
     def scalable(self, root: int) -> Iterator[Space]:
@@ -193,17 +211,27 @@ class _Scanner:
             for index, at, word in self._read(page, PasidDirectoryEntry, "PASID directory", source):
                 directory = PasidDirectoryEntry(word)
                 base = ((page - first) // 8 + index) * 64
-                if directory.p and base < pasid_limit(context):
-                    self._check(pasid_directory_error(directory, self._capabilities), directory, at, source)
-                    yield from self._pasid_table(directory.smptblptr << PAGE_SHIFT, base, source)
+                if not directory.p or base >= pasid_limit(context):
+                    continue
+                self._followed += 1
+                if self._followed > DIRECTORY_LIMIT:
+                    return
+                self._check(pasid_directory_error(directory, self._capabilities), directory, at, source)
+                for low, entry in self._pasid_table(directory.smptblptr << PAGE_SHIFT, source):
+                    if self._wanted_pasid in (None, base + low):
+                        yield Pasid(base + low), entry
 
-    def _pasid_table(self, table: int, base: int, source: SourceId) -> Iterator[tuple[Pasid, PasidTableEntry]]:
-        for index, at, word in self._read(table, PasidTableEntry, "PASID table", source):
-            entry, pasid = PasidTableEntry(word), Pasid(base + index)
-            if entry.p and self._wanted_pasid in (None, pasid):
-                self._check(pasid_entry_error(entry, self._capabilities), entry, at, source)
-                if entry.pgtt in set(TranslationType):
-                    yield pasid, entry
+    def _pasid_table(self, table: int, source: SourceId) -> _PasidEntries:
+        if table not in self._pasid_tables:
+            present = []
+            for index, at, word in self._read(table, PasidTableEntry, "PASID table", source):
+                entry = PasidTableEntry(word)
+                if entry.p:
+                    self._check(pasid_entry_error(entry, self._capabilities), entry, at, source)
+                    if entry.pgtt in _PASID_TYPES:
+                        present.append((index, entry))
+            self._pasid_tables[table] = tuple(present)
+        return self._pasid_tables[table]
 
     def _space(self, source_id: SourceId, pasid: Pasid | None, source: Source) -> Space:
         second = self._second_stage(source_id, source)

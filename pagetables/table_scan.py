@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from pagetables.address import PAGE_SIZE, Gpa, Iova, SourceId, level_shift, level_size
 from pagetables.errors import NoMemory
+from pagetables.fault import FaultReason
 from pagetables.formats import FirstStage, Format, Kind
 from pagetables.memory import Memory
 from pagetables.request import Permissions
@@ -46,6 +47,7 @@ class Finding:
     at: Gpa | None
     message: str
     source: SourceId | None = None
+    reason: FaultReason | None = None  # what a request would end in, where an entry is bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,14 @@ class TableScanner:
         self._contents: dict[tuple[int, int, int], Contents] = {}
         self._seen: dict[tuple[int, int, int], _Seen] = {}
         self._rights: dict[int, int] = {}  # permissions by the bits that decide them
+        self._aliased = 0
         self._begin(None)
 
     def _begin(self, source: SourceId | None) -> None:
         self._source = source
         self._runs: list[_Run] = []
         self._leaves = [0] * 6
-        self._tree: set[tuple[int, int]] = set()
-        self._aliased = 0
+        self._links: dict[tuple[int, int], int] = {}
         self._cut = False
 
     def contents(self, root: int, levels: int, limit: int, source: SourceId | None = None) -> Contents:
@@ -110,9 +112,9 @@ class TableScanner:
         self._findings.append(Finding(kind, Gpa(at), message, self._source))
 
     def _visit(self, table: int, level: int, base: int, mask: int, path: tuple[int, ...], limit: int) -> None:
-        if (table, level) in self._tree:
+        links = self._links[table, level] = self._links.get((table, level), 0) + 1
+        if links == 2:
             self._tell("shared-table", table, f"{self._name(table, level)} is linked more than once in one space")
-        self._tree.add((table, level))
         seen = self._seen.get((table, level, mask))
         if seen is not None:
             return self._repeat(seen, base)
@@ -134,11 +136,12 @@ class TableScanner:
     def _repeat(self, seen: _Seen, base: int) -> None:
         for level, count in enumerate(seen.leaves):
             self._leaves[level] += count
-        if seen.runs is self._runs:
-            self._aliased += seen.end - seen.start
+        self._aliased += seen.end - seen.start
         if self._aliased > ALIAS_LIMIT:
             if not self._cut:
-                self._tell("cut", 0, f"mappings of tables linked more than once are listed up to {ALIAS_LIMIT} times")
+                self._findings.append(
+                    Finding("cut", None, "tables linked many times are not listed again", self._source)
+                )
             self._cut = True
             return
         shift = base - seen.base
