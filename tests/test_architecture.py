@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import re
 import subprocess
@@ -99,7 +100,7 @@ def test_what_a_module_exports_exists_and_is_documented(name: str) -> None:
     assert module.__doc__, f"{name} has no docstring"
     for export in getattr(module, "__all__", ()):
         value = getattr(module, export)
-        if isinstance(value, type) or callable(value):
+        if isinstance(value, type) or inspect.isroutine(value):
             assert value.__doc__, f"{name}.{export} has no docstring"
 
 
