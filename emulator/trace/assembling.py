@@ -40,6 +40,10 @@ def assemble(
         for n in lines:
             skipped.add(files[columns.file[n]], int(columns.line[n]), why)
     notes += _notes(found, settler, columns, files, len(unknown))
+    if apart.moved:
+        notes.append(
+            f"{apart.moved} unattributed unmaps found their range in pieces; what they closed is likely, not sure"
+        )
     spaces, numbers = found.book.close()
     keep = np.ones(len(columns), bool)
     keep[[*out, *unknown, *apart.crowded]] = False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.trace import NO_SOURCE, Kind, Trace
+from emulator.trace import NO_SOURCE, Kind, Trace, read_traces
 from pagetables.address import parse_source_id
+from pagetables.errors import InputError
 from tests.traces import PAGE, Script, live_pages
 
 NIC, DISK = "00:04.0", "00:03.0"
@@ -339,6 +340,41 @@ def test_unattributed_scatterlist_stays_together(tmp_path) -> None:
     assert live_pages(trace) == {0: {0x2000: 0x5000}, 1: {}}
 
 
+def test_unmap_that_finds_its_range_in_pieces_takes_their_maps_to_a_space_of_their_own(tmp_path) -> None:
+    script = Script().map(0x1000, 0x5000, **A).map(0x2000, 0x6000, **A)  # a scatterlist
+    script.map(0x1000, 0x7000, **B).unmap(0x1000, **IDLE)  # the single map's unmap closes the older one
+    script.unmap(0x1000, 2 * PAGE, **IDLE)
+    trace = script.read(tmp_path)
+    assert trace.columns.space.tolist() == [0, 2, 2, 0, 2]
+    assert not any(live_pages(trace).values())
+    assert [space.name for space in trace.spaces] == [f"unattributed {number}" for number in range(3)]
+    assert any("in pieces" in note for note in trace.notes)
+
+
+def test_moved_maps_share_a_space_where_they_do_not_meet(tmp_path) -> None:
+    script = Script()
+    for base in (0x10000, 0x20000):
+        script.map(base, 0x5000, **A).map(base + PAGE, 0x6000, **A).map(base, 0x7000, **B)
+        script.unmap(base, **IDLE).unmap(base, 2 * PAGE, **IDLE)
+    trace = script.read(tmp_path)
+    assert len(trace.spaces) == 3
+    assert not any(live_pages(trace).values())
+
+
+def test_unattributed_unmap_of_a_part_of_a_map_takes_what_is_there(tmp_path) -> None:
+    script = Script().map(0x1000, 0x5000, 2 * PAGE).unmap(0x2000, 2 * PAGE)
+    assert live_pages(script.read(tmp_path)) == {0: {0x1000: 0x5000}}
+
+
+def test_announced_and_flushed_tell_that_device_and_domain_are_one(tmp_path) -> None:
+    script = Script().map(0x1000, 0x5000).dma_map(NIC, 0x1000, 0x5000)
+    script.line(f"dma_unmap_sg: 0000:{NIC} dir=TO_DEVICE phys_addrs={{0x5000}} attrs=").unmap(0x1000).flush(7, 0x1000)
+    trace = script.read(tmp_path)
+    (space,) = trace.spaces
+    assert (space.domain_id, space.devices) == (7, (parse_source_id(NIC),))
+    assert not trace.skipped
+
+
 def test_address_mapped_without_end_is_skipped_in_the_end(tmp_path) -> None:
     script = Script()
     for _ in range(260):
@@ -406,8 +442,6 @@ def test_several_traces_are_merged_by_time(tmp_path) -> None:
     first, second = Script().map(0x1000, 0x5000), Script().map(0x1000, 0x5000)
     second.map(0x2000, 0x6000)
     first.line("sched_switch: x").map(0x3000, 0x7000)
-    from emulator.trace import read_traces
-
     paths = []
     for name, script in (("a", first), ("b", second)):
         path = tmp_path / name
@@ -436,16 +470,12 @@ def test_until_cuts_after_an_event_or_at_a_time(tmp_path) -> None:
 
 @pytest.mark.parametrize("end", ["", "#", "#x", "12 parsecs", "-1s", "1.5.2s"])
 def test_until_names_what_it_expected(end: str, tmp_path) -> None:
-    from pagetables.errors import InputError
-
     trace = Script().map(0x1000, 0x5000).read(tmp_path)
     with pytest.raises(InputError, match="expected"):
         trace.until(end)
 
 
 def test_progress_is_told(tmp_path) -> None:
-    from emulator.trace import read_traces
-
     path = tmp_path / "t"
     path.write_text("\n".join(Script().line("sched_switch: x").lines * 10_000) + "\n")
     told: list[int] = []

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from emulator.trace import Kind, Trace, read_traces
-from pagetables.address import format_source_id
-from tests.traces import live_pages, table_pages
+from pagetables.address import format_source_id, parse_source_id
+from tests.traces import live_pages, table_pages, text_of
 
 FIXTURES = ("a-legacy-strict", "c-scalable", "i-firststage-k72", "t-vfio-superpages")
 CORPUS = (*FIXTURES, "f-intremap", "h-fault", "x-tracecmd")
@@ -26,12 +26,9 @@ def load(path: Path) -> dict:
 
 def latest_space(trace: Trace, device: str) -> int:
     """The space that a device was attached to last."""
-    attaches = [
-        row["space"]
-        for row in trace.columns.rows()
-        if row["kind"] == Kind.ATTACH and format_source_id(row["source"]) == device
-    ]
-    return attaches[-1]
+    columns = trace.columns
+    attaches = (columns.kind == Kind.ATTACH) & (columns.source == parse_source_id(device))
+    return int(columns.space[attaches][-1])
 
 
 def check(variant: str, trace: Trace, truth: dict, whole: bool) -> None:
@@ -114,9 +111,7 @@ def test_direct_map_of_6_x_is_made_of_4k_pages_and_of_7_x_of_any(fixture_traces:
 
 
 def test_recording_without_dma_and_tags_is_kept_apart_but_complete(fixture_traces: Path, tmp_path: Path) -> None:
-    import lzma
-
-    text = lzma.decompress((fixture_traces / "a-legacy-strict.txt.xz").read_bytes()).decode()
+    text = text_of(fixture_traces / "a-legacy-strict.txt.xz")
     path = tmp_path / "as-6.1.txt"
     path.write_text("".join(line for line in text.splitlines(True) if ": dma_" not in line and ": cache_" not in line))
     trace = read_traces([path])
@@ -125,10 +120,22 @@ def test_recording_without_dma_and_tags_is_kept_apart_but_complete(fixture_trace
     assert not trace.skipped
 
 
-def test_recording_without_tags_is_attributed_by_dma_events(fixture_traces: Path, tmp_path: Path) -> None:
-    import lzma
+@pytest.mark.parametrize("variant", CORPUS)
+def test_every_recording_stays_complete_without_dma_and_tags(variant: str, corpus: Path, tmp_path: Path) -> None:
+    text = gzip.decompress((corpus / variant / "trace.txt.gz").read_bytes()).decode()
+    path = tmp_path / "as-6.1.txt"
+    path.write_text("".join(line for line in text.splitlines(True) if ": dma_" not in line and ": cache_" not in line))
+    trace = read_traces([path])
+    counted = load(corpus / variant / "crosscheck.json")
+    assert trace.applied_counts["map"] == counted["events"]["map"]
+    assert trace.applied_counts["unmap"] == counted["events"]["unmap"]
+    live = sum(map(len, live_pages(trace).values()))
+    assert live == sum(int(size) // 4096 * number for size, number in counted["leaf_sizes"].items())
+    assert not trace.skipped
 
-    text = lzma.decompress((fixture_traces / "a-legacy-strict.txt.xz").read_bytes()).decode()
+
+def test_recording_without_tags_is_attributed_by_dma_events(fixture_traces: Path, tmp_path: Path) -> None:
+    text = text_of(fixture_traces / "a-legacy-strict.txt.xz")
     path = tmp_path / "no-tags.txt"
     path.write_text("".join(line for line in text.splitlines(True) if ": cache_" not in line))
     trace = read_traces([path])
@@ -140,9 +147,7 @@ def test_recording_without_tags_is_attributed_by_dma_events(fixture_traces: Path
 
 
 def test_late_recording_skips_what_it_did_not_see_mapped(fixture_traces: Path, tmp_path: Path) -> None:
-    import lzma
-
-    lines = lzma.decompress((fixture_traces / "a-legacy-strict.txt.xz").read_bytes()).decode().splitlines(True)
+    lines = text_of(fixture_traces / "a-legacy-strict.txt.xz").splitlines(True)
     path = tmp_path / "late.txt"
     path.write_text("".join(lines[20_000:]))
     trace = read_traces([path])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -162,9 +163,6 @@ def test_line_that_cannot_be_used_names_its_field(record: dict | str, why: str, 
     assert trace.applied_counts["map"] == 2
     (skipped,) = trace.skipped
     assert skipped.line == 2
-    assert pytest.raises(TraceError, match=rf"^{tmp_path}/t.jsonl:1: {why}") if isinstance(record, dict) else True
-    import re
-
     assert re.match(why, skipped.why), skipped.why
 
 
