@@ -27,7 +27,7 @@ from pagetables.errors import MappingError
 from pagetables.fault import Fault
 from pagetables.request import Access, Permissions, Request
 
-__all__ = ["Replay", "RowFault", "needed_ram", "replay"]
+__all__ = ["Replay", "Row", "RowFault", "needed_ram", "replay", "row_at"]
 
 Progress = Callable[[int], None]
 
@@ -40,7 +40,9 @@ _LEVELS = [frozenset(level for level in (1, 2, 3) if mask >> level - 1 & 1) or N
 _ACCESS = {READ: Access.READ, WRITE: Access.WRITE, READ | WRITE: Access.ATOMIC}
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """One event of the columns, in Python integers."""
+
     event: int
     time_ns: int
     kind: int
@@ -84,9 +86,13 @@ def replay(trace: Trace, settings: Settings | None = None, progress: Progress | 
 
 
 class Replay:
-    """One replay. After `run` the machine is left as the last event left it."""
+    """One replay. After `run` the machine is left as the last event left it.
 
-    def __init__(self, trace: Trace, settings: Settings, progress: Progress | None = None) -> None:
+    `fast` lets the native engine loop over events in C where it can; the outcome is the same.
+    """
+
+    def __init__(self, trace: Trace, settings: Settings, progress: Progress | None = None, fast: bool = True) -> None:
+        self.fast = fast
         self.trace = trace
         self.ledger = keep_ledger(trace.columns)
         self.machine = Machine(settings, needed_ram(trace.columns))
@@ -99,9 +105,9 @@ class Replay:
         self.domains: dict[int, Domain] = {}
         self.stand_ins: dict[int, SourceId] = {}
         self._refused: dict[int, Live] = {}
-        self._progress = progress or (lambda done: None)
+        self.progress = progress or (lambda done: None)
         self._rule_r = Permissions.R if trace.kernel_rule == "6.x" else Permissions.NONE
-        self._handlers: dict[int, Callable[[_Row], None]] = {
+        self._handlers: dict[int, Callable[[Row], None]] = {
             Kind.MAP: self._map,
             Kind.UNMAP: self._unmap,
             Kind.ACCESS: self._access,
@@ -112,7 +118,8 @@ class Replay:
     def run(self) -> Report:
         """Replay every event and report."""
         started = time.perf_counter()
-        self._run_rows()
+        if not (self.fast and self._run_fast()):
+            self._run_rows()
         return make_report(self, time.perf_counter() - started)
 
     def live(self) -> tuple[int, int]:
@@ -121,13 +128,30 @@ class Replay:
         lost = sum(piece.end - piece.start for piece in refused)
         return self.ledger.live_mappings - len({piece.row for piece in refused}), self.ledger.live_bytes - lost
 
+    def _run_fast(self) -> bool:
+        if self.machine.engine.name != "native":
+            return False
+        from emulator.replay_fast import FastReplay
+
+        path = FastReplay.of(self)
+        if path is not None:
+            path.replay()
+        return path is not None
+
     def _run_rows(self) -> None:
-        clock, handlers = self.machine.clock, self._handlers
         for number, row in enumerate(_rows(self.trace.columns.take(self.ledger.order)), 1):
-            clock.advance_to(row.time_ns)
-            handlers[row.kind](row)
+            self.apply(row)
             if not number % REPORT_EVERY:
-                self._progress(REPORT_EVERY)
+                self.progress(REPORT_EVERY)
+
+    def apply(self, row: Row) -> None:
+        """Do one event, at its time."""
+        self.machine.clock.advance_to(row.time_ns)
+        self._handlers[row.kind](row)
+
+    def is_gapped(self, space: int) -> bool:
+        """True if this machine refused a map of the space that the trace has not unmapped yet."""
+        return bool(self._refused.get(space))
 
     def domain(self, space: int) -> Domain:
         """The domain of a space of the trace, made when it is first needed; OutOfPages if that fails."""
@@ -145,13 +169,13 @@ class Replay:
         self.stand_ins[space] = source
         return source
 
-    def _permissions(self, row: _Row) -> Permissions:
+    def _permissions(self, row: Row) -> Permissions:
         if not row.access:
             self.unknown_access += 1
             return Permissions.R | Permissions.W
         return Permissions(row.access) | self._rule_r
 
-    def _map(self, row: _Row) -> None:
+    def _map(self, row: Row) -> None:
         try:
             self.machine.layer.map(
                 self.domain(row.space),
@@ -167,7 +191,7 @@ class Replay:
         else:
             self.applied["map"] += 1
 
-    def _unmap(self, row: _Row) -> None:
+    def _unmap(self, row: Row) -> None:
         pieces = self._pieces(row)
         if not pieces:
             self.lost_unmaps += 1
@@ -181,7 +205,7 @@ class Replay:
         else:
             self.applied["unmap"] += 1
 
-    def _pieces(self, row: _Row) -> list[tuple[int, int]]:
+    def _pieces(self, row: Row) -> list[tuple[int, int]]:
         # The range without what this machine refused to map.
         at, end = row.iova, row.iova + row.size
         refused = self._refused.get(row.space)
@@ -194,7 +218,7 @@ class Replay:
             at = gap.end
         return pieces + ([(at, end)] if at < end else [])
 
-    def _access(self, row: _Row) -> None:
+    def _access(self, row: Row) -> None:
         source = row.source if row.source != NO_SOURCE else self._requester(row.space)
         pasid = None if row.pasid == NO_PASID else Pasid(row.pasid)
         self.applied["access"] += 1
@@ -207,7 +231,7 @@ class Replay:
         devices = self.trace.spaces[space].devices
         return devices[0] if devices else self.stand_ins.get(space, STAND_IN_BUS << 8)
 
-    def _request(self, row: _Row, request: Request) -> None:
+    def _request(self, row: Row, request: Request) -> None:
         answer = self.machine.unit.translate(request)
         if isinstance(answer, Fault):
             self.faults.append(RowFault(row.event, row.file, row.line, answer))
@@ -215,7 +239,7 @@ class Replay:
         elif row.space in self.domains and self.machine.policy.is_stale(self.domains[row.space], request.iova):
             self.machine.policy.window.accesses += 1
 
-    def _attach(self, row: _Row) -> None:
+    def _attach(self, row: Row) -> None:
         if row.source == NO_SOURCE:
             return
         attached = self.machine.driver.attached
@@ -233,12 +257,17 @@ class Replay:
     def _domain_of(self, source: SourceId) -> Domain:
         return next(domain for domain in self.domains.values() if source in domain.devices)
 
-    def _detach(self, row: _Row) -> None:
+    def _detach(self, row: Row) -> None:
         domain = self.domains.get(row.space)
         if domain is not None and SourceId(row.source) in domain.devices:
             self.machine.layer.detach(domain, SourceId(row.source))
             self.applied["detach"] += 1
 
 
-def _rows(columns: Columns) -> Iterator[_Row]:
-    return map(_Row._make, zip(*(columns[name].tolist() for name in _Row._fields), strict=True))
+def row_at(columns: Columns, index: int) -> Row:
+    """The event at `index`."""
+    return Row(*(int(columns[name][index]) for name in Row._fields))
+
+
+def _rows(columns: Columns) -> Iterator[Row]:
+    return map(Row._make, zip(*(columns[name].tolist() for name in Row._fields), strict=True))

@@ -50,12 +50,14 @@ class Clock:
         return self._queue[0][0] if self._queue else None
 
     def advance_to(self, when: int) -> None:
-        """Move time to `when`, running what is due on the way at its own time. Time never steps back."""
+        """Move time to `when`, running what is due on the way at its own time. Time never steps back: an earlier
+        `when` means now."""
+        when = max(when, self.now)
         while (due := self.next_due) is not None and due <= when:
             timer = heapq.heappop(self._queue)[2]
             self.now = max(self.now, due)
             timer.action()
-        self.now = max(self.now, when)
+        self.now = when
 
     def advance(self, delay: int) -> None:
         """Move time on by `delay` nanoseconds."""
