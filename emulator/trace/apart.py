@@ -8,6 +8,7 @@ another space had whole, the maps of these pieces are moved to a space of their 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from emulator.trace.columns import NO_SPACE
@@ -57,6 +58,7 @@ class Apart:
         self._space = space
         self._runs = self._find_runs(tasks)
         self._live: dict[int, Live] = {}
+        self._depth: Counter[int] = Counter()  # maps live at an address
         self._moved: dict[int, list[_Lifetime]] = {}  # spaces of maps that were moved
 
     def _find_runs(self, tasks: dict[int, int]) -> dict[int, _Run]:
@@ -84,6 +86,9 @@ class Apart:
 
     def _map(self, n: int, row: Row) -> None:
         run = self._runs[n]
+        if self._depth[row.start] >= MOST_SPACES:
+            self.crowded.append(n)
+            return
         if run.space == NO_SPACE or self._live[run.space].overlapping(row.start, row.end):
             run.space = self._free(run.start, run.end)
         if run.space == NO_SPACE:
@@ -91,6 +96,7 @@ class Apart:
             return
         self._space[n] = run.space
         self._live[run.space].add(Range(row.start, row.end, n))
+        self._depth[row.start] += 1
 
     def _free(self, start: int, end: int) -> int:
         for space, live in self._live.items():
@@ -110,8 +116,7 @@ class Apart:
         for question in (Live.fits, Live.covers):
             for space, live in self._live.items():
                 if question(live, row.start, row.end):
-                    self._space[n] = space
-                    live.take(row.start, row.end)
+                    self._close(n, row, space)
                     return
         tiles = self._tiles(row) if self.moved < _MOST_MOVES else []
         if tiles:
@@ -122,8 +127,11 @@ class Apart:
         if space == NO_SPACE or not sizes[space]:
             self.unknown.append(n)
             return
+        self._close(n, row, space)
+
+    def _close(self, n: int, row: Row, space: int) -> None:
         self._space[n] = space
-        self._live[space].take(row.start, row.end)
+        self._depth.subtract(live.start for live in self._live[space].take(row.start, row.end))
 
     def _tiles(self, row: Row) -> list[tuple[int, Range]]:
         # Whole maps of any spaces that tile the range exactly, of the oldest spaces where there is a choice.
@@ -159,6 +167,7 @@ class Apart:
         self._space[n] = space
         for old, live in tiles:
             self._live[old].remove(live)
+            self._depth[live.start] -= 1
             self._space[live.row] = space
 
 

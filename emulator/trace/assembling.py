@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import numpy.typing as npt
 
@@ -60,7 +62,7 @@ def _rows(columns: Columns, out: set[int]) -> list[Row]:
 
 def _settled(found: Attributor, rows: list[Row], tasks: dict[int, int]) -> Settler:
     settler = Settler(found, rows, tasks)
-    settler.run(Votes())
+    settler.run(Votes(Counter))
     if settler.doubtful:  # the first run has learnt which task works on which space
         learnt, settler = settler.votes, Settler(found, rows, tasks)
         settler.run(learnt)

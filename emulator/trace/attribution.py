@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from typing import NamedTuple
 
 from emulator.trace.columns import NO_SPACE, Rows
@@ -214,7 +215,8 @@ class Attributor:
         # Only identity maps: a VMM's own maps may stand before its next attach too.
         since = self._other.get(key, 0)
         waiting = self.waiting.get(key, {})
-        for iova in [iova for iova, maps in waiting.items() if maps[-1].row >= since and maps[-1].gpa == iova]:
+        latest = takewhile(lambda iova: waiting[iova][-1].row >= since, reversed(list(waiting)))
+        for iova in [iova for iova in latest if waiting[iova][-1].gpa == iova]:
             row = self._pop(waiting, iova, iova).row
             self.rows.space[row] = space
             self.early.append(row)
@@ -331,7 +333,8 @@ class Attributor:
         if len(maps) == 1:
             del waiting[iova]
             return maps[0]
-        index = next((i for i in range(len(maps) - 1, -1, -1) if maps[i].gpa == gpa), len(maps) - 1)
+        latest = range(len(maps) - 1, max(len(maps) - 1 - _AWAITING, -1), -1)
+        index = next((i for i in latest if maps[i].gpa == gpa), len(maps) - 1)
         return maps.pop(index)
 
     def _dma_unmap(self, event: Event) -> None:
@@ -382,9 +385,11 @@ class Attributor:
 
     def finish(self) -> None:
         """Join spaces that turned out to be one: an announced unmap was mostly flushed with this tag."""
+        totals: Counter[int] = Counter()
+        for (space, _), votes in self._tags.items():
+            totals[space] += votes
         for (space, tagged), votes in self._tags.most_common():
-            others = sum(self._tags[pair] for pair in self._tags if pair[0] == space) - votes
-            if votes > others:
+            if 2 * votes > totals[space]:
                 self.book.merge(space, tagged)
 
 

@@ -7,8 +7,9 @@ space only maps there. What remains is kept apart, by `emulator.trace.apart`.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple
 
 from emulator.trace.attribution import Attributor, Expected
@@ -18,8 +19,11 @@ from emulator.trace.live import Live, Range
 
 __all__ = ["Row", "Settler", "Votes"]
 
-Votes = Counter[tuple[int, int]]
-"""How often a map of (task, space) was ascribed without doubt."""
+Votes = defaultdict[int, Counter[int]]
+"""How often the maps of a task were ascribed to a space without doubt."""
+
+_CANDIDATES = 64  # the oldest of several maps of one address
+_SPACES = 1024  # that are searched for an unmap of which nothing is known
 
 
 class Row(NamedTuple):
@@ -41,11 +45,11 @@ class Settler:
         self.space = [space if space == NO_SPACE else found.book.resolve(space) for space in found.rows.space]
         self.unknown: list[int] = []
         self.doubtful = 0  # claims for which there were several candidates
-        self.votes: Votes = Counter()
+        self.votes: Votes = defaultdict(Counter)
         self._found = found
         self._rows = rows
         self._tasks = tasks
-        self._known: Votes = Counter()
+        self._known: Votes = defaultdict(Counter)
         self._live: dict[int, Live] = {}
         self._pool = Live()
 
@@ -93,7 +97,7 @@ class Settler:
         taken: list[Range] = []
         at: int | None = start
         while at is not None and at < end:
-            candidates = self._pool.at(at) or self._pool.overlapping(at, at + 1)
+            candidates = (self._pool.at(at) or self._pool.overlapping(at, at + 1))[:_CANDIDATES]
             if not candidates:
                 at = self._pool.next_start(at)
                 continue
@@ -108,15 +112,14 @@ class Settler:
 
     def _choose(self, candidates: list[Range], space: int) -> Range:
         if len(candidates) == 1:
-            self.votes[self._tasks[candidates[0].row], space] += 1
+            self.votes[self._tasks[candidates[0].row]][space] += 1
             return candidates[0]
         self.doubtful += 1
         return max(candidates, key=lambda live: (self._share(self._tasks[live.row], space), -live.row))
 
     def _share(self, task: int, space: int) -> float:
-        mine = self._known[task, space]
-        total = sum(self._known[task, other] for other in self._live)
-        return mine / total if total else 0.5
+        known = self._known.get(task)
+        return known[space] / known.total() if known else 0.5
 
     def _space_of_unmap(self, n: int, row: Row) -> int:
         expected = self._found.expected.get(n)
@@ -125,7 +128,8 @@ class Settler:
         if self._pool.fits(row.start, row.end):
             self._take(row.start, row.end, _oldest, self._pool)
             return NO_SPACE
-        fitting = [space for space, live in self._live.items() if live.fits(row.start, row.end)]
+        searched = islice(self._live.items(), _SPACES)
+        fitting = [space for space, live in searched if live.fits(row.start, row.end)]
         if fitting:
             return min(fitting, key=lambda space: self._live[space].at(row.start)[0].row)
         self._take(row.start, row.end, _oldest, self._pool)
@@ -147,7 +151,7 @@ class Settler:
                 continue
             ((space, since),) = spaces.items()
             space = self._found.book.resolve(space)
-            others = sum(votes for (voter, chosen), votes in self.votes.items() if voter == task and chosen != space)
+            others = self.votes[task].keys() - {space}
             row = self._rows[n]
             if n < since or others or not self._found.book.has_domain(space):
                 continue

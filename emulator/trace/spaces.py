@@ -58,6 +58,7 @@ class SpaceBook:
         self._of_device: dict[str, int] = {}
         self._of_tag: dict[tuple[str, int], int] = {}
         self._group_of: dict[str, int] = {}
+        self._members: dict[int, dict[str, None]] = {}
         self._declared: dict[tuple[int, int], int] = {}
         self.tags_seen = False
 
@@ -102,11 +103,15 @@ class SpaceBook:
 
     def join_group(self, device: str, group: int) -> None:
         """Remember the IOMMU group of a device."""
+        self.leave_group(device)
         self._group_of[device] = group
+        self._members.setdefault(group, {})[device] = None
 
     def leave_group(self, device: str) -> None:
         """Forget the IOMMU group of a device that is gone."""
-        self._group_of.pop(device, None)
+        group = self._group_of.pop(device, None)
+        if group is not None:
+            del self._members[group][device]
 
     def unassign(self, unit: str, domain: int) -> None:
         """The last user of a domain-id on `unit` is gone: who gets it next has another space."""
@@ -139,7 +144,7 @@ class SpaceBook:
 
     def _mates(self, device: str) -> list[str]:
         group = self._group_of.get(device)
-        return [] if group is None else [d for d, g in self._group_of.items() if g == group and d != device]
+        return [] if group is None else [mate for mate in self._members[group] if mate != device]
 
     def same(self, device: str, tagged: int) -> int:
         """The one space of `device`, now known to be the one with that tag; where both have tags, the device's."""
