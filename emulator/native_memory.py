@@ -35,7 +35,8 @@ class NativeMemory:
 
     def __init__(self, ffi: Any, memory: PhysicalMemory) -> None:
         self._bytes = ffi.from_buffer("uint8_t[]", memory.buffer, require_writable=True)
-        self._regions = ffi.new("struct core_region[]", [tuple(region) for region in memory.regions])
+        regions = sorted(memory.regions, reverse=True)  # tables and queues lie high: they are found first
+        self._regions = ffi.new("struct core_region[]", regions)
         self.struct: CData = ffi.new("struct core_memory *", (self._bytes, self._regions, len(self._regions)))
 
 

@@ -168,8 +168,9 @@ struct core_mapper {
     uint64_t at;
     uint32_t level;
     uint32_t permissions;
-    uint64_t region;       /* the iova >> 21 whose level 1 table is `region_table`; all ones: none */
-    uint64_t region_table;
+    uint32_t remembering;      /* whether level 1 tables met are kept below: only while nobody else touches the tables */
+    uint64_t regions[8];       /* iova >> 21, at its own low bits; all ones: none */
+    uint64_t region_tables[8];
 };
 
 int core_map(struct core_mapper *mapper, uint64_t iova, uint64_t gpa, uint64_t size, uint32_t permissions);

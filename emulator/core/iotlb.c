@@ -79,6 +79,11 @@ void core_iotlb_invalidate_all(struct core_iotlb *iotlb)
     memset(iotlb->total, 0, sizeof iotlb->total);
 }
 
+static bool is_empty(const struct core_iotlb *iotlb)
+{
+    return !(iotlb->total[0] | iotlb->total[1] | iotlb->total[2]);
+}
+
 static void drop_everywhere(struct core_iotlb *iotlb, const struct doomed *doomed)
 {
     uint64_t total = (uint64_t)iotlb->ways << iotlb->set_bits;
@@ -124,6 +129,8 @@ void core_iotlb_invalidate_pages(struct core_iotlb *iotlb, uint32_t domain_id, u
 {
     struct doomed pages = {TAG_DOMAIN, (uint64_t)domain_id << TAG_DOMAIN_SHIFT, TYPE(CORE_SECOND_STAGE)};
     struct doomed others = {pages.mask, pages.value, EVERY_TYPE & ~TYPE(CORE_SECOND_STAGE)};
+    if (is_empty(iotlb))
+        return;
     drop_range(iotlb, &pages, address, mask);
     drop_everywhere(iotlb, &others);
 }
@@ -141,5 +148,7 @@ void core_iotlb_invalidate_pasid_pages(struct core_iotlb *iotlb, uint32_t domain
 {
     uint64_t value = (uint64_t)domain_id << TAG_DOMAIN_SHIFT | (uint64_t)pasid << TAG_PASID_SHIFT;
     struct doomed doomed = {TAG_DOMAIN | TAG_PASID, value, TYPE(CORE_FIRST_STAGE) | TYPE(CORE_NESTED)};
+    if (is_empty(iotlb))
+        return;
     drop_range(iotlb, &doomed, address, mask);
 }

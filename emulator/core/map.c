@@ -32,10 +32,8 @@ static int link_new(struct core_mapper *mapper, uint64_t address, uint64_t *ret)
 static int entry_for(struct core_mapper *mapper, uint64_t iova, uint32_t level, uint64_t *ret)
 {
     uint64_t table = mapper->root;
-    if (level == 1 && mapper->region == iova >> level_shift(2)) {
-        *ret = entry_address(mapper->region_table, iova, 1);
+    if (level == 1 && remembered(mapper, iova, ret))
         return CORE_DONE;
-    }
     for (uint32_t upper = mapper->levels; upper > level; upper--) {
         uint64_t address = entry_address(table, iova, upper);
         uint64_t entry;
@@ -52,10 +50,8 @@ static int entry_for(struct core_mapper *mapper, uint64_t iova, uint32_t level, 
     *ret = entry_address(table, iova, level);
     if (!core_contains(mapper->memory, *ret, 8))
         return no_memory(mapper, *ret, 8);
-    if (level == 1) {
-        mapper->region = iova >> level_shift(2);
-        mapper->region_table = table;
-    }
+    if (level == 1 && mapper->remembering)
+        remember(mapper, iova, table);
     return CORE_DONE;
 }
 
@@ -97,7 +93,7 @@ static int make_room(struct core_mapper *mapper, uint64_t address, uint64_t befo
         return CORE_NEED_ROOM;
     if (kind == TABLE) {
         collect_empty(mapper, table_of(before), level - 1, iova, true, &tables);
-        mapper->region = NO_REGION;
+        forget(mapper);
     }
     mapper->undo.items[mapper->undo.count++] = address;
     mapper->undo.items[mapper->undo.count++] = before;
@@ -136,7 +132,7 @@ static int map_run(struct core_mapper *mapper)
     return CORE_DONE;
 }
 
-static int go_on(struct core_mapper *mapper)
+int core_map_more(struct core_mapper *mapper)
 {
     int status = CORE_DONE;
     while (!status && mapper->done < mapper->size)
@@ -144,32 +140,26 @@ static int go_on(struct core_mapper *mapper)
     return status;
 }
 
-int mapper_map(struct core_mapper *mapper, uint64_t iova, uint64_t gpa, uint64_t size, uint32_t permissions)
+int core_map(struct core_mapper *mapper, uint64_t iova, uint64_t gpa, uint64_t size, uint32_t permissions)
 {
+    uint64_t address;
     mapper->iova = iova;
     mapper->gpa = gpa;
     mapper->size = size;
     mapper->permissions = permissions;
     mapper->done = mapper->freed.count = mapper->undo.count = 0;
-    return go_on(mapper);
-}
-
-int core_map(struct core_mapper *mapper, uint64_t iova, uint64_t gpa, uint64_t size, uint32_t permissions)
-{
-    mapper->region = NO_REGION;
-    return mapper_map(mapper, iova, gpa, size, permissions);
-}
-
-int core_map_more(struct core_mapper *mapper)
-{
-    mapper->region = NO_REGION;
-    return go_on(mapper);
+    if (size == PAGE_SIZE && mapper->leaf_levels & 1 << 1 && remembered(mapper, iova, &address) &&
+        !core_get(mapper->memory, address)) {
+        core_set(mapper->memory, address, leaf(mapper, gpa, 1, permissions));
+        mapper->done = PAGE_SIZE;
+        return CORE_DONE;
+    }
+    return core_map_more(mapper);
 }
 
 void core_map_undo(struct core_mapper *mapper)
 {
     uint64_t end = mapper->done;
-    mapper->region = NO_REGION;
     for (uint64_t done = 0; done < end;) {
         uint32_t level = largest_level(mapper, mapper->iova + done, mapper->gpa + done, mapper->size - done);
         uint64_t address;
@@ -185,23 +175,79 @@ void core_map_undo(struct core_mapper *mapper)
     mapper->done = mapper->freed.count = 0;
 }
 
+static bool is_page(const struct core_mapper *mapper, uint64_t iova, uint64_t gpa)
+{
+    return !((iova | gpa) & (PAGE_SIZE - 1)) && iova < mapper->limit && !(gpa >> 52);
+}
+
+static int map_page(struct core_mapper *mapper, uint64_t iova, uint64_t gpa, uint64_t bits)
+{
+    uint64_t address;
+    mapper->iova = iova;
+    if (!is_page(mapper, iova, gpa))
+        return refuse(mapper, CORE_BAD_RANGE, iova, 1);
+    int status = entry_for(mapper, iova, 1, &address);
+    if (status)
+        return status;
+    if (core_get(mapper->memory, address) & mapper->present)
+        return refuse(mapper, CORE_ALREADY_MAPPED, iova, 1);
+    core_set(mapper->memory, address, gpa | bits);
+    return CORE_DONE;
+}
+
+/* Pages whose entries were found: those that can be are mapped at once, in order. Returns how many were. */
+static uint64_t map_found(const struct core_mapper *mapper, uint8_t *const *entries, const uint64_t *granted,
+                          const uint64_t *iovas, const uint64_t *gpas, uint64_t bits)
+{
+    uint64_t i = 0;
+    for (; i < CHUNK; i++) {
+        if (!(granted[i] & mapper->present) || !is_page(mapper, iovas[i], gpas[i]) ||
+            core_get_at(entries[i]) & mapper->present)
+            break;
+        core_set_at(entries[i], gpas[i] | bits);
+    }
+    return i;
+}
+
+/* Pages that follow in the table of an entry just written. */
+static uint64_t map_neighbours(const struct core_mapper *mapper, uint8_t *table, const uint64_t *iovas,
+                               const uint64_t *gpas, uint64_t count, uint64_t bits)
+{
+    uint64_t region = iovas[-1] >> level_shift(2), present = mapper->present;
+    uint64_t i = 0;
+    for (; i < count && iovas[i] >> level_shift(2) == region; i++) {
+        uint8_t *at = table + (iovas[i] >> 9 & 8 * (ENTRIES - 1));
+        if (((iovas[i] | gpas[i]) & (PAGE_SIZE - 1)) | gpas[i] >> 52 | (core_get_at(at) & present))
+            break;
+        core_set_at(at, gpas[i] | bits);
+    }
+    return i;
+}
+
 int core_map_many(struct core_mapper *mapper, const uint64_t *iovas, const uint64_t *gpas, uint64_t count,
                   uint32_t permissions, uint64_t *position)
 {
-    uint64_t bits = leaf(mapper, 0, 1, permissions);
-    mapper->region = NO_REGION;
+    uint64_t bits = leaf(mapper, 0, 1, permissions), i = *position, granted[CHUNK];
+    uint8_t *entries[CHUNK];
+    struct descent descent;
+    bool plain = descent_from(mapper->memory, mapper->root, mapper->levels, SS_PS, &descent);
+    int status = mapper->leaf_levels & 1 << 1 ? CORE_DONE : refuse(mapper, CORE_NO_FIT, 0, 0);
     mapper->done = 0;
-    for (; *position < count; ++*position) {
-        uint64_t iova = iovas[*position], gpa = gpas[*position], address;
-        if ((iova | gpa) & (PAGE_SIZE - 1) || iova >= mapper->limit || gpa >> 52)
-            return refuse(mapper, CORE_BAD_RANGE, iova, 1);
-        mapper->iova = iova;
-        int status = entry_for(mapper, iova, 1, &address);
-        if (status)
-            return status;
-        if (core_get(mapper->memory, address) & mapper->present)
-            return refuse(mapper, CORE_ALREADY_MAPPED, iova, 1);
-        core_set(mapper->memory, address, gpa | bits);
+    while (!status && i < count) {
+        uint64_t found = 0;
+        if (plain && count - i >= CHUNK) {
+            find_entries(&descent, iovas + i, entries, granted);
+            found = map_found(mapper, entries, granted, iovas + i, gpas + i, bits);
+            i += found;
+        }
+        if (found == CHUNK) {
+            uint8_t *table = entries[CHUNK - 1] - 8 * (iovas[i - 1] >> PAGE_SHIFT & (ENTRIES - 1));
+            i += map_neighbours(mapper, table, iovas + i, gpas + i, count - i, bits);
+        } else if (i < count) {
+            status = map_page(mapper, iovas[i], gpas[i], bits);
+            i += !status;
+        }
     }
-    return CORE_DONE;
+    *position = i;
+    return status;
 }

@@ -19,6 +19,15 @@ static inline uint64_t core_little(uint64_t value)
 #endif
 }
 
+/* The region that holds a whole page at `page`, which is page-aligned; or a null pointer. */
+static inline const struct core_region *core_region_of(const struct core_memory *memory, uint64_t page)
+{
+    for (uint32_t i = 0; i < memory->region_count; i++)
+        if (page - memory->regions[i].start < memory->regions[i].size && !(page & (PAGE_SIZE - 1)))
+            return &memory->regions[i];
+    return 0;
+}
+
 /* True if all size bytes at address lie in one region. */
 static inline bool core_contains(const struct core_memory *memory, uint64_t address, uint64_t size)
 {
@@ -30,18 +39,28 @@ static inline bool core_contains(const struct core_memory *memory, uint64_t addr
     return false;
 }
 
-/* The two below are for addresses that core_contains has vouched for. */
-static inline uint64_t core_get(const struct core_memory *memory, uint64_t address)
+/* What follows is for addresses that core_contains has vouched for. */
+static inline uint64_t core_get_at(const uint8_t *at)
 {
     uint64_t raw;
-    memcpy(&raw, memory->base + address, sizeof raw);
+    memcpy(&raw, at, sizeof raw);
     return core_little(raw);
+}
+
+static inline void core_set_at(uint8_t *at, uint64_t value)
+{
+    uint64_t raw = core_little(value);
+    memcpy(at, &raw, sizeof raw);
+}
+
+static inline uint64_t core_get(const struct core_memory *memory, uint64_t address)
+{
+    return core_get_at(memory->base + address);
 }
 
 static inline void core_set(const struct core_memory *memory, uint64_t address, uint64_t value)
 {
-    uint64_t raw = core_little(value);
-    memcpy(memory->base + address, &raw, sizeof raw);
+    core_set_at(memory->base + address, value);
 }
 
 static inline uint32_t core_get32(const struct core_memory *memory, uint64_t address)

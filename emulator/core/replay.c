@@ -86,7 +86,7 @@ static int map_event(struct core_driver *driver, const struct core_domain *domai
         return CORE_STOP_LEFT;
     if (events->leaf_levels[i] & 7)
         mapper->leaf_levels &= (uint32_t)events->leaf_levels[i] << 1 | 1 << 1;
-    int status = mapper_map(mapper, iova, gpa, size, access ? access | driver->always : 3);
+    int status = core_map(mapper, iova, gpa, size, access ? access | driver->always : 3);
     if (status)
         core_map_undo(mapper);
     mapper->leaf_levels = allowed;
@@ -105,35 +105,53 @@ static int unmap_event(struct core_driver *driver, const struct core_domain *dom
     uint64_t tables = (size >> level_shift(2)) + (size >> level_shift(3)) + (size >> level_shift(4)) + mapper->levels;
     if (!whole_pages(domain, iova, 0, size) || tables > mapper->freed.capacity)
         return CORE_STOP_LEFT;
-    if (mapper_unmap(mapper, iova, size))
+    if (core_unmap(mapper, iova, size))
         return CORE_STOP_LEFT;
     driver->unmaps++;
     return after(driver, domain, iova, mapper->done);
+}
+
+/* While the loop runs nobody else touches the tables: each mapper may remember where level 1 tables lie. */
+static void remember_tables(const struct core_domain *domains, uint32_t count, bool remembering)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (domains[i].mapper) {
+            domains[i].mapper->remembering = remembering;
+            forget(domains[i].mapper);
+        }
+}
+
+static int do_events(struct core_driver *driver, const struct core_domain *domains, uint32_t domain_count,
+                     const struct core_events *events, uint64_t end, uint64_t deadline, uint64_t *position)
+{
+    int stop = CORE_STOP_END;
+    while (*position < end && !stop) {
+        uint64_t i = *position;
+        uint32_t space = events->space[i], kind = events->kind[i];
+        if (events->time[i] >= deadline)
+            return CORE_STOP_DEADLINE;
+        if (space >= domain_count || !domains[space].mapper)
+            return CORE_STOP_LEFT;
+        if (kind == CORE_UNMAP)
+            stop = unmap_event(driver, &domains[space], events, i);
+        else if (kind == CORE_MAP)
+            stop = map_event(driver, &domains[space], events, i);
+        else
+            return CORE_STOP_LEFT;
+        *position += stop != CORE_STOP_LEFT;
+    }
+    return stop;
 }
 
 int core_replay(struct core_driver *driver, const struct core_domain *domains, uint32_t domain_count,
                 const struct core_events *events, uint64_t end, uint64_t deadline, uint64_t *position)
 {
     const struct core_memory *memory = driver->unit->memory;
-    int stop = CORE_STOP_END;
     if (!core_contains(memory, driver->queue_base, driver->queue_size) || !core_contains(memory, driver->status, 4) ||
         driver->tail >= driver->queue_size || driver->queue_size % driver->slot)
         return CORE_STOP_LEFT;
-    for (uint32_t i = 0; i < domain_count; i++)
-        if (domains[i].mapper)
-            domains[i].mapper->region = NO_REGION;
-    for (uint64_t i = *position; i < end && !stop; i++) {
-        uint32_t space = events->space[i];
-        uint32_t kind = events->kind[i];
-        *position = i;
-        if (events->time[i] >= deadline)
-            return CORE_STOP_DEADLINE;
-        if (space >= domain_count || !domains[space].mapper || (kind != CORE_MAP && kind != CORE_UNMAP))
-            return CORE_STOP_LEFT;
-        stop = (kind == CORE_MAP ? map_event : unmap_event)(driver, &domains[space], events, i);
-        if (stop == CORE_STOP_LEFT)
-            return stop;
-        *position = i + 1;
-    }
+    remember_tables(domains, domain_count, true);
+    int stop = do_events(driver, domains, domain_count, events, end, deadline, position);
+    remember_tables(domains, domain_count, false);
     return stop;
 }

@@ -11,7 +11,7 @@ static void take_out(struct core_mapper *mapper, const uint64_t *tables, uint32_
             break;
         core_set(mapper->memory, entry_address(tables[level + 1], first, level + 1), 0);
         mapper->freed.items[mapper->freed.count++] = tables[level];
-        mapper->region = NO_REGION;
+        forget(mapper);
     }
 }
 
@@ -31,10 +31,8 @@ static int unmap_run(struct core_mapper *mapper, uint64_t at, bool *hole)
         if (kind_of(mapper, entry, level) != TABLE)
             break;
     }
-    if (level == 1) {
-        mapper->region = at >> level_shift(2);
-        mapper->region_table = table;
-    }
+    if (level == 1 && mapper->remembering)
+        remember(mapper, at, table);
     uint64_t page = level_size(level);
     while (kind_of(mapper, entry, level) == LEAF) {
         if (at & (page - 1))
@@ -53,7 +51,7 @@ static int unmap_run(struct core_mapper *mapper, uint64_t at, bool *hole)
     return CORE_DONE;
 }
 
-static int go_on(struct core_mapper *mapper)
+int core_unmap_more(struct core_mapper *mapper)
 {
     bool hole = false;
     while (!hole && mapper->done < mapper->size) {
@@ -66,24 +64,19 @@ static int go_on(struct core_mapper *mapper)
     return mapper->done ? CORE_DONE : refuse(mapper, CORE_NOT_MAPPED, mapper->iova, 0);
 }
 
-int mapper_unmap(struct core_mapper *mapper, uint64_t iova, uint64_t size)
+int core_unmap(struct core_mapper *mapper, uint64_t iova, uint64_t size)
 {
+    uint64_t address;
     mapper->iova = iova;
     mapper->size = size;
     mapper->done = mapper->freed.count = 0;
-    return go_on(mapper);
-}
-
-int core_unmap(struct core_mapper *mapper, uint64_t iova, uint64_t size)
-{
-    mapper->region = NO_REGION;
-    return mapper_unmap(mapper, iova, size);
-}
-
-int core_unmap_more(struct core_mapper *mapper)
-{
-    mapper->region = NO_REGION;
-    return go_on(mapper);
+    if (size == PAGE_SIZE && remembered(mapper, iova, &address) &&
+        core_get(mapper->memory, address) & mapper->present) {
+        core_set(mapper->memory, address, 0);
+        mapper->done = PAGE_SIZE;
+        return CORE_DONE;
+    }
+    return core_unmap_more(mapper);
 }
 
 static uint64_t leaf_address(const struct core_mapper *mapper, uint32_t level)
@@ -137,24 +130,70 @@ int core_split(struct core_mapper *mapper, uint64_t iova)
     return refuse(mapper, CORE_NOT_MAPPED, iova, 0);
 }
 
+/* As in map.c: pages whose entries were found, then those that follow in the same table. A page of 4 KiB never covers a
+ * table, so none is freed. */
+static uint64_t unmap_found(const struct core_mapper *mapper, uint8_t *const *entries, const uint64_t *granted,
+                            const uint64_t *iovas)
+{
+    uint64_t i = 0;
+    for (; i < CHUNK; i++) {
+        if (!(granted[i] & mapper->present) || iovas[i] & (PAGE_SIZE - 1) || iovas[i] >= mapper->limit ||
+            !(core_get_at(entries[i]) & mapper->present))
+            break;
+        core_set_at(entries[i], 0);
+    }
+    return i;
+}
+
+static uint64_t unmap_neighbours(const struct core_mapper *mapper, uint8_t *table, const uint64_t *iovas,
+                                 uint64_t count)
+{
+    uint64_t region = iovas[-1] >> level_shift(2), present = mapper->present;
+    uint64_t i = 0;
+    for (; i < count && iovas[i] >> level_shift(2) == region; i++) {
+        uint8_t *at = table + (iovas[i] >> 9 & 8 * (ENTRIES - 1));
+        if (iovas[i] & (PAGE_SIZE - 1) || !(core_get_at(at) & present))
+            break;
+        core_set_at(at, 0);
+    }
+    return i;
+}
+
+static int unmap_page(struct core_mapper *mapper, uint64_t iova)
+{
+    mapper->done = 0;
+    if (iova & (PAGE_SIZE - 1) || iova >= mapper->limit)
+        return refuse(mapper, CORE_BAD_RANGE, iova, 1);
+    int status = core_unmap(mapper, iova, PAGE_SIZE);
+    mapper->total += mapper->done;
+    return status;
+}
+
 int core_unmap_many(struct core_mapper *mapper, const uint64_t *iovas, uint64_t count, uint64_t *position)
 {
+    uint64_t i = *position, granted[CHUNK];
+    uint8_t *entries[CHUNK];
+    struct descent descent;
+    bool plain = descent_from(mapper->memory, mapper->root, mapper->levels, SS_PS, &descent);
     int status = CORE_DONE;
-    mapper->region = NO_REGION;
-    mapper->freed.count = 0;
     mapper->total = 0;
-    for (; !status && *position < count; *position += !status) {
-        uint64_t iova = iovas[*position];
-        if (iova & (PAGE_SIZE - 1) || iova >= mapper->limit)
-            return refuse(mapper, CORE_BAD_RANGE, iova, 1);
-        uint64_t address = entry_address(mapper->region_table, iova, 1);
-        if (mapper->region == iova >> level_shift(2) && core_get(mapper->memory, address) & mapper->present) {
-            core_set(mapper->memory, address, 0);
-            mapper->total += PAGE_SIZE;
-        } else {
-            status = mapper_unmap(mapper, iova, PAGE_SIZE);
-            mapper->total += mapper->done;
+    while (!status && i < count) {
+        uint64_t start = i, found = 0;
+        if (plain && count - i >= CHUNK) {
+            find_entries(&descent, iovas + i, entries, granted);
+            found = unmap_found(mapper, entries, granted, iovas + i);
+            i += found;
+        }
+        if (found == CHUNK) {
+            uint8_t *table = entries[CHUNK - 1] - 8 * (iovas[i - 1] >> PAGE_SHIFT & (ENTRIES - 1));
+            i += unmap_neighbours(mapper, table, iovas + i, count - i);
+        }
+        mapper->total += (i - start) * PAGE_SIZE;
+        if (found != CHUNK && i < count) {
+            status = unmap_page(mapper, iovas[i]);
+            i += !status;
         }
     }
+    *position = i;
     return status;
 }
