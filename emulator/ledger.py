@@ -8,6 +8,7 @@ depend on what the replayed machine could or could not do.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,15 @@ from emulator.mapping.clock import MILLISECOND
 from emulator.trace.columns import Columns
 from emulator.trace.event import Kind
 from emulator.trace.live import Live, Range
+from pagetables.address import PAGE_SHIFT
 
-__all__ = ["Ledger", "Misuse", "keep_ledger"]
+__all__ = ["Ledger", "Misuse", "book_by_book", "clean_ledger", "keep_ledger"]
+
+Words = npt.NDArray[Any]
 
 OVERTAKING = 1 * MILLISECOND  # how late the unmap of a range that was mapped again may be printed
+MOST_PAGES = 1 << 22  # beyond that, taking apart costs more than looping
+SPACE_BITS = 16
 BEFORE_RECORDING = 10_000 * MILLISECOND  # from the first event on: what was mapped before may still be unmapped
 
 DOUBLE_MAP = "double map"
@@ -50,7 +56,63 @@ class Ledger:
 
 def keep_ledger(columns: Columns) -> Ledger:
     """The ledger of these events."""
+    return clean_ledger(columns) or book_by_book(columns)
+
+
+def book_by_book(columns: Columns) -> Ledger:
+    """The ledger, event by event: for traces that are not clean, and to hold `clean_ledger` against."""
     return _Bookkeeper(columns).run()
+
+
+def clean_ledger(columns: Columns) -> Ledger | None:
+    """The ledger of a trace in which nothing is wrong, or None: most traces, and no loop over events.
+
+    Every map and unmap is taken apart into pages; of each page, maps and unmaps must take turns, and the pages of a
+    map that the DMA API made must go together.
+    """
+    rows = np.flatnonzero((columns.kind == Kind.MAP) | (columns.kind == Kind.UNMAP))
+    iova, size = columns.iova[rows], columns.size[rows]
+    count = (size >> PAGE_SHIFT).astype(np.int64)
+    if not _is_plain(iova, size, columns.space[rows]) or int(count.sum()) > MOST_PAGES:
+        return None
+    owner = np.repeat(rows, count)
+    offset = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    page = np.repeat(iova >> PAGE_SHIFT, count) + offset.astype(np.uint64)
+    key = page << SPACE_BITS | columns.space[owner]
+    order = np.argsort(key, kind="stable")
+    owner, key = owner[order], key[order]
+    maps = columns.kind[owner] == Kind.MAP
+    again = np.append(False, key[1:] == key[:-1])  # the page was met before, in this space
+    if np.any(maps != ~(again & np.append(False, maps[:-1]))):
+        return None
+    closed = np.append(again[1:], False)  # a map is followed by its unmap, if by anything
+    mapped, closer = owner[maps], np.where(closed, np.append(owner[1:], 0), -1)[maps]
+    return _of_pages(columns, mapped, closer)
+
+
+def _is_plain(iova: Words, size: Words, space: Words) -> bool:
+    if not len(iova):
+        return True
+    aligned = not np.any((iova | size) & np.uint64((1 << PAGE_SHIFT) - 1)) and bool(np.all(size))
+    limit = np.uint64(1 << 64 - SPACE_BITS)
+    return aligned and bool(np.all(iova < limit) and np.all(size < limit)) and int(space.max()) < 1 << SPACE_BITS
+
+
+def _of_pages(columns: Columns, mapped: Words, closer: Words) -> Ledger | None:
+    # For each mapped page: the row that mapped it and the one that unmapped it, or -1.
+    first = np.full(len(columns), len(columns), np.int64)
+    last = np.full(len(columns), -2, np.int64)
+    np.minimum.at(first, mapped, closer)
+    np.maximum.at(last, mapped, closer)
+    torn = (last >= 0) & (first != last)
+    if np.any(torn & (columns.access != 0)):
+        return None
+    live = closer < 0
+    return Ledger(
+        np.arange(len(columns)),
+        live_mappings=len(np.unique(mapped[live])),
+        live_bytes=int(np.count_nonzero(live)) << PAGE_SHIFT,
+    )
 
 
 class _Bookkeeper:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 import pytest
 
-from emulator.ledger import keep_ledger
+from emulator.ledger import Ledger, book_by_book, clean_ledger, keep_ledger
 from tests.scripts import Script
 
 PAGE = 4096
@@ -103,3 +106,60 @@ def test_events_that_map_nothing_keep_their_place() -> None:
 
 def test_an_empty_trace_has_an_empty_ledger() -> None:
     assert ledger(Script()).order.tolist() == []
+
+
+def same(one: Ledger, other: Ledger) -> bool:
+    plain = one.order.tolist() == other.order.tolist()
+    return plain and replace(one, order=None) == replace(other, order=None)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_clean_ledger_equals_the_one_kept_event_by_event(seed: int) -> None:
+    chance = random.Random(seed)
+    script, live = Script(), []
+    for _ in range(80):
+        if chance.random() < 0.6:
+            space, iova, size = chance.randrange(2), chance.randrange(200) * PAGE, chance.choice([1, 1, 2, 5]) * PAGE
+            clear = all(s != space or iova + size <= at or at + n <= iova for s, at, n in live)
+            if clear or chance.random() < 0.005:
+                script.map(iova, 0, size, chance.choice(["rw", "-"]), space)
+                live.append((space, iova, size))
+        elif live:
+            space, iova, size = live.pop(chance.randrange(len(live)))
+            part = chance.random() < 0.02
+            script.unmap(iova, PAGE if part else size, space)
+    columns = script.trace().columns
+    clean, kept = clean_ledger(columns), book_by_book(columns)
+    assert (clean is None) == bool(kept.misuse or kept.skipped or kept.reordered)
+    if clean is not None:
+        assert same(clean, kept)
+
+
+def test_a_clean_trace_is_recognised_and_a_broken_one_is_not() -> None:
+    clean = Script().attach().map(0x1000, 0).map(0x2000, 0).unmap(0x1000, 2 * PAGE).map(0x1000, 0, space=1)
+    assert same(clean_ledger(clean.trace().columns), book_by_book(clean.trace().columns))
+    for broken in (
+        Script().map(0x1000, 0).map(0x1000, 0),
+        Script().unmap(0x1000),
+        Script().map(0x1000, 0).unmap(0x1000).unmap(0x1000),
+        Script().map(0x1000, 0, 2 * PAGE).unmap(0x1000),
+        Script().map(0x1000, 0, 2 * PAGE).unmap(0x1000).unmap(0x2000),
+        Script().map(0x1000, 0).unmap(0x1000, 2 * PAGE),
+        Script().map(0x1001, 0).unmap(0x1001),
+        Script().map(0x1000, 0, 0),
+        Script().map(1 << 60, 0, PAGE),
+    ):
+        assert clean_ledger(broken.trace().columns) is None
+
+
+def test_parts_that_the_iommu_api_unmapped_are_clean_and_one_mapping() -> None:
+    columns = Script().map(0x1000, 0, 3 * PAGE, access="-").unmap(0x2000).trace().columns
+    clean = clean_ledger(columns)
+    assert same(clean, book_by_book(columns))
+    assert (clean.live_mappings, clean.live_bytes) == (1, 2 * PAGE)
+
+
+def test_what_has_too_many_pages_is_kept_event_by_event() -> None:
+    columns = Script().map(0, 0, 1 << 40).trace().columns
+    assert clean_ledger(columns) is None
+    assert ledger(Script().map(0, 0, 1 << 40)).live_bytes == 1 << 40
