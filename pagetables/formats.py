@@ -8,6 +8,7 @@ depends on the unit: the host address width, the large pages of SSLPS and FS1GP,
 from __future__ import annotations
 
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,7 +47,7 @@ class Kind(enum.Enum):
     LEAF = "leaf"
 
 
-class Format:
+class Format(ABC):
     """A paging format as a unit with these leaf levels and this address limit reads it. Subclasses know the bits."""
 
     leaf_layouts: Mapping[int, type[Word]]
@@ -106,17 +107,17 @@ class Format:
         """The bits that must be zero in an entry of this level and kind."""
         return self.reserved_leaf[level] if kind is Kind.LEAF else self.reserved_table[level]
 
+    @abstractmethod
     def permissions(self, entry: int) -> Permissions:
         """The rights that `entry` grants."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leaf(self, gpa: Gpa, level: int, permissions: Permissions, *, snoop: bool = False) -> int:
         """The entry that maps the page at `gpa`, as Linux writes it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def table_entry(self, gpa: Gpa) -> int:
         """The entry that links the table at `gpa`, as Linux writes it."""
-        raise NotImplementedError
 
     def split_leaf(self, entry: int, level: int) -> list[int]:
         """The 512 leaves of `level` - 1 that together say what the leaf `entry` of `level` says."""

@@ -10,6 +10,7 @@ import pytest
 from emulator.engine import Engine
 from pagetables.errors import AlreadyMapped, MappingError, NoMemory, NotMapped, OutOfPages
 from pagetables.mapper import (
+    Mapper,
     PageTable,
     Stage,
     TableMapper,
@@ -18,6 +19,7 @@ from pagetables.mapper import (
     check_unmap,
     largest_page_level,
 )
+from pagetables.memory import PhysicalMemory
 from tests.builders import GIB, MIB, Scene, granted, shift_of
 
 RW = granted("rw")
@@ -574,3 +576,18 @@ def test_no_page_is_lost(engine: Engine) -> None:
     freed = one.mapper.unmap(0, 8 * MIB).freed
     linked = {one.entry(0, 4) & -PAGE, one.entry(0, 3) & -PAGE}
     assert sorted(one.pages.taken) == sorted({*freed, *linked})
+
+
+class ReadOnly(PhysicalMemory):
+    """Memory that refuses to be written."""
+
+    def store(self, address: int, value: int) -> bool:
+        """Refused."""
+        return False
+
+
+def test_memory_that_refuses_a_store_is_the_hosts_mistake() -> None:
+    scene = Scene(size=8 * MIB)
+    table = PageTable(Stage.SECOND, scene.page(), 4)
+    with pytest.raises(NoMemory):
+        Mapper(ReadOnly([(0, scene.size)]), table, Pages(scene)).map(0, 0, PAGE, RW)

@@ -166,6 +166,31 @@ def test_a_nested_space_has_mappings_of_both_stages() -> None:
     assert space.second_stage.mappings[0] == Mapping(0x7000, 0x9000, PAGE, granted("r"))
 
 
+def nested_root(show: bool) -> ScalableRoot:
+    """Two PASIDs with guest tables of their own over one second stage, which shows them or does not."""
+    scene = Scene()
+    second, root = scene.second_stage(3), ScalableRoot(scene)
+    root.context(SID)
+    for pasid in (0, 1):
+        first = scene.first_stage(4, offset=GIB)
+        first.leaf(0x1000, gpa=0x7000 + pasid * PAGE)
+        for page in first.pages if show else ():
+            second.leaf(page + GIB, gpa=page)
+        root.attach(SID, pasid, second.root | 3 << 6 | 1 << 2 | 1, 7, first.root)
+    return root
+
+
+def test_guests_over_one_second_stage_are_each_scanned() -> None:
+    found = look(nested_root(show=True))
+    assert ([space.mappings[0].gpa for space in found.spaces], found.findings) == ([0x7000, 0x8000], ())
+
+
+def test_guest_tables_that_the_second_stage_does_not_show_are_missing() -> None:
+    root = nested_root(show=False)
+    found = look(root)
+    assert [(one.kind, one.at) for one in found.findings] == [("missing-table", one.table) for one in found.spaces]
+
+
 # Mappings
 
 
@@ -273,6 +298,13 @@ def test_reserved_bits_are_told_once_a_table() -> None:
     assert "2 entries of the second-stage table" in found.findings[0].message
     assert found.findings[0].source == SID
     assert [m.iova for m in found.spaces[0].mappings] == [3 * PAGE]
+
+
+def test_a_table_of_nothing_but_bad_entries_maps_nothing() -> None:
+    tables = Scene().second_stage()
+    tables.leaf(0, gpa=0x5000, extra=1 << 62)
+    found = look(attached(tables))
+    assert (found.spaces[0].mappings, kinds(found)) == ((), {"reserved-bits": 1})
 
 
 @pytest.mark.parametrize("level", [1, 2, 3])
@@ -477,6 +509,17 @@ def test_a_pasid_directory_that_claims_everything_is_cut_short() -> None:
         root.scene.store(root.directory_entry(sid, 0), *[table | 1] * 16384)
     found = look(root)
     assert (len(found.spaces), kinds(found)) == (1 << 16, {"cut": 1})
+
+
+def test_directories_that_claim_more_than_any_machine_has_are_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pagetables.scan.DIRECTORY_LIMIT", 100)
+    root = ScalableRoot(Scene())
+    table = root.scene.page()  # empty
+    root.context(SID)
+    root.scene.store(root.directory_entry(SID, 0), *[table | 1] * 101)
+    assert kinds(look(root)) == {"cut": 1}
+    root.scene.store(root.directory_entry(SID, 0), 0)
+    assert kinds(look(root)) == {}
 
 
 # Recorded kernels

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from emulator.engine import Engine
+from emulator.engine import Engine, load_engine
 from pagetables.fault import FaultReason
 from pagetables.request import Translation
 from pagetables.source import Source
+from pagetables.walk import walk
 from tests.builders import (
     GIB,
     MIB,
@@ -368,3 +369,26 @@ def test_fpd_silences_faults_of_both_stages(engine: Engine) -> None:
     assert not guest.scene.walk(engine, source, read(GIB)).recorded
     guest.second.leaf(PAGE, gpa=HOST, permissions="")
     assert not guest.scene.walk(engine, source, read(0)).recorded
+
+
+class Refusing:
+    """A memory that refuses to store one qword."""
+
+    def __init__(self, scene: Scene, refused: int) -> None:
+        self.memory, self.refused = scene.memory, refused
+        self.load = scene.memory.load
+
+    def store(self, address: int, value: int) -> bool:
+        """False for the one."""
+        return address != self.refused and self.memory.store(address, value)
+
+
+def test_a_dirty_bit_of_the_second_stage_that_memory_refuses_is_its_fault() -> None:
+    # Only the Python engine can be given such a memory.
+    guest = Guest()
+    source = guest.source(ss_accessed_dirty=True)
+    guest.scene.walk(load_engine("python"), source, read(0))  # every A is set now
+    guest.first.change(0, 2, clear=A)
+    at = guest.host_entry(2)
+    answer = walk(Refusing(guest.scene, at), source, read(0), guest.scene.capabilities, update=True).outcome
+    assert answer == fault(R.SS_UPDATE_FAILED, read(0), at, 1)
