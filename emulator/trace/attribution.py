@@ -14,18 +14,19 @@ What is not told here is decided by `emulator.trace.settling`, once all events a
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from itertools import takewhile
 from typing import NamedTuple
 
+from emulator.trace.announced import Announcements, Expected
 from emulator.trace.columns import NO_SPACE, Rows
 from emulator.trace.event import READ, WRITE, CacheTag, Event, Kind, Segments, SpaceRef
 from emulator.trace.generations import Signs, StandIns, page_range
 from emulator.trace.spaces import SpaceBook
 from pagetables.address import PAGE_SIZE
 
-__all__ = ["Attributor", "Expected", "Progress", "Waiting"]
+__all__ = ["Attributor", "Progress", "Waiting"]
 
 Progress = Callable[[int], None]
 
@@ -40,15 +41,6 @@ class Waiting(NamedTuple):
     row: int
     end: int
     gpa: int
-
-
-class Expected(NamedTuple):
-    """An unmap that an event announced: of `space`, from `gpa` (if known) or over exactly [start, end)."""
-
-    space: int
-    gpa: int | None
-    start: int
-    end: int
 
 
 class _Unmap(NamedTuple):
@@ -71,17 +63,13 @@ class Attributor:
         self.waiting: defaultdict[int, dict[int, list[Waiting]]] = defaultdict(
             dict
         )  # task -> iova -> maps, latest last
-        self.expected: dict[int, Expected] = {}  # unmap row -> what was announced just before
+        self.announced = Announcements()
         self.attachers: dict[
             int, dict[int, int]
         ] = {}  # task -> spaces it attached devices to, with the row of the attach
         self.stand_ins = StandIns(self.rows)
         self._awaiting: dict[int, deque[_Unmap]] = {}
         self._flushed: dict[int, tuple[_Unmap, int]] = {}
-        self._announced: dict[int, Expected] = {}
-        self._fresh: set[int] = set()  # tasks whose announcement no unmap followed yet
-        self._first: dict[int, int] = {}  # the unmap that followed one -> the announced space
-        self._tags: Counter[tuple[int, int]] = Counter()  # (announced space, space of the tag flushed for it)
         self._assigned: dict[int, tuple[str, int, int]] = {}
         self._other: dict[int, int] = {}  # task -> number of rows when it last did anything but map
         handlers = {
@@ -175,12 +163,7 @@ class Attributor:
         if event.detail is not None:
             self.partial.append(row)
         key = event.pid or ~event.cpu
-        announced = self._announced.get(key)
-        if announced is not None:
-            self.expected[row] = announced
-            if key in self._fresh:
-                self._fresh.remove(key)
-                self._first[row] = announced.space
+        self.announced.unmapped(key, row)
         awaiting = self._awaiting.get(key)
         if awaiting is None:
             awaiting = self._awaiting[key] = deque(maxlen=_AWAITING)
@@ -272,10 +255,7 @@ class Attributor:
 
     def _explain(self, row: int, space: int) -> None:
         self.rows.space[row] = space
-        self.expected.pop(row, None)
-        announced = self._first.pop(row, None)
-        if announced is not None:
-            self._tags[announced, space] += 1
+        self.announced.explained(row, space)
 
     def _dma_map(self, event: Event) -> None:
         start, end = page_range(event.iova, event.size)
@@ -379,18 +359,13 @@ class Attributor:
             self._announce(key, Expected(space, None, start, end))
 
     def _announce(self, key: int, expected: Expected) -> None:
-        self._announced[key] = expected
-        self._fresh.add(key)
+        self.announced.announce(key, expected)
         self._other[key] = len(self.rows)
 
     def finish(self) -> None:
-        """Join spaces that turned out to be one: an announced unmap was mostly flushed with this tag."""
-        totals: Counter[int] = Counter()
-        for (space, _), votes in self._tags.items():
-            totals[space] += votes
-        for (space, tagged), votes in self._tags.most_common():
-            if 2 * votes > totals[space]:
-                self.book.merge(space, tagged)
+        """Join spaces that turned out to be one: the unmaps announced for it were mostly flushed with one tag."""
+        for space, tagged in self.announced.same():
+            self.book.merge(space, tagged)
 
 
 def _is_iotlb(tag: CacheTag) -> bool:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import NamedTuple
 
-from emulator.trace.attribution import Attributor, Expected
+from emulator.trace.announced import Expected
+from emulator.trace.attribution import Attributor
 from emulator.trace.columns import NO_SPACE
 from emulator.trace.event import Kind
 from emulator.trace.live import Live, Range
@@ -122,7 +123,7 @@ class Settler:
         return known[space] / known.total() if known else 0.5
 
     def _space_of_unmap(self, n: int, row: Row) -> int:
-        expected = self._found.expected.get(n)
+        expected = self._found.announced.expected.get(n)
         if expected is not None and self._holds(expected, row):
             return expected.space
         if self._pool.fits(row.start, row.end):
