@@ -19,6 +19,7 @@ UNIT_BASE = 0xFED9_0000
 EDU_BAR = 0xE000_0000
 EDU_SOURCE = 0x0008  # 00:01.0
 EDU_BUFFER = 0x4_0000
+_MACHINE = "q35,hpet=off,pit=off,smm=off,vmport=off,sata=off,smbus=off"  # no timers that would keep time running
 _EDU_ID = 0x11E8_1234
 _SOURCE, _TARGET, _COUNT, _COMMAND = 0x80, 0x88, 0x90, 0x98
 
@@ -46,7 +47,7 @@ class Qemu:
         firmware = Path(self._folder.name) / "halt.bin"
         firmware.write_bytes(b"\xf4" * 0xFFF0 + b"\xfa\xf4\xeb\xfd" + b"\xf4" * 12)
         unit = "intel-iommu" + ("," + options if options else "")
-        command = [BINARY, "-machine", "q35", "-m", str(megabytes), "-nodefaults", "-no-user-config"]
+        command = [BINARY, "-machine", _MACHINE, "-m", str(megabytes), "-nodefaults", "-no-user-config"]
         command += ["-display", "none", "-accel", "tcg", "-icount", "shift=0,sleep=off", "-bios", str(firmware)]
         command += ["-device", unit, "-device", "edu,addr=1,dma_mask=0xffffffffffffffff"]
         command += ["-qtest", "stdio", "-qtest-log", "none"]

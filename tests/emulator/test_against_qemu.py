@@ -1,27 +1,26 @@
 """The same bytes in memory and the same register writes, to a real QEMU and to our unit: what differs is a finding.
 
 `Both` does everything twice and compares whatever is read. What QEMU is known to do otherwise stands beside the case
-that leaves it out: faults put 0xffff into the PASID field of the record, which is masked here.
+that leaves it out.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import struct
 from collections.abc import Iterator
 
 import pytest
 
-from emulator.bus import Bus
 from emulator.engine import Engine
-from emulator.profile import Profile, load_profile
-from emulator.unit import RemappingUnit
-from pagetables.address import SourceId
+from emulator.profile import load_profile
+from pagetables.capabilities import Capabilities
 from pagetables.fault import Fault
-from pagetables.memory import PhysicalMemory
-from tests.conftest import REQUIRED
+from pagetables.layouts.registers import ExtendedCapability
+from tests.both import PAGES, Both, running
 from tests.profiles import changed
-from tests.qemu import EDU_SOURCE, Qemu, find_qemu, qemu_version
+from tests.qemu import EDU_SOURCE
 from tests.units import (
     CCMD,
     CONTEXT,
@@ -59,167 +58,9 @@ from tests.units import (
     wait_status,
 )
 
-MEGABYTES = 64
-PAGES = 0x80_0000  # data pages start here
-PASID_FIELDS = 0xFFFFF << 40 | 0b111 << 29
 NARROW = load_profile("qemu-7.2")
+SCALABLE_ECAP = 0x0000_4800_80F0_0F4A
 WIDE = changed(NARROW, {"sagaw": 0b110, "mgaw": 47}, haw=48)
-
-
-class Both:
-    """QEMU and our unit, in step."""
-
-    def __init__(self, qemu: Qemu, profile: Profile, engine: Engine) -> None:
-        self.qemu = qemu
-        self.memory = PhysicalMemory([(0, MEGABYTES << 20)])
-        self.unit = RemappingUnit(self.memory, profile, engine)
-        self.port = Bus(self.unit).port(SourceId(EDU_SOURCE))
-        self.buffer = bytes(4096)
-        self.tail = 0
-        self.next_table = TABLES
-
-    # -- registers and memory
-
-    def write(self, offset: int, value: int, size: int = 4) -> None:
-        """Write a register of both."""
-        self.qemu.write(offset, size, value)
-        self.unit.write(offset, size, value)
-
-    def read(self, offset: int, size: int = 4, ignore: int = 0) -> int:
-        """A register, equal in both but for the bits to ignore."""
-        theirs, ours = self.qemu.read(offset, size) & ~ignore, self.unit.read(offset, size) & ~ignore
-        assert ours == theirs, f"register {offset:#x}: ours {ours:#x}, QEMU's {theirs:#x}"
-        return ours
-
-    def put(self, address: int, *qwords: int) -> None:
-        """Qwords into both memories."""
-        self.fill(address, struct.pack(f"<{len(qwords)}Q", *qwords))
-
-    def fill(self, address: int, data: bytes) -> None:
-        """Bytes into both memories."""
-        self.qemu.write_memory(address, data)
-        self.memory.write(address, data)
-
-    def same(self, address: int, size: int) -> bytes:
-        """Bytes that are equal in both memories."""
-        ours = self.memory.read(address, size)
-        assert ours == self.qemu.read_memory(address, size), f"memory at {address:#x} differs"
-        return ours
-
-    def status(self) -> int:
-        """FSTS and the fault record, equal in both; the status."""
-        self.read(FRCD, 8, ignore=0xFFFF << 48)  # QEMU records address bits above the width
-        self.read(FRCD + 8, 8, ignore=PASID_FIELDS)
-        return self.read(FSTS)
-
-    def reason(self) -> int:
-        """The reason of the pending fault, 0 if there is none; cleared afterwards."""
-        self.status()
-        high = self.read(FRCD + 8, 8, ignore=PASID_FIELDS)
-        self.write(FRCD + 12, 1 << 31)
-        self.write(FSTS, 1)
-        self.status()
-        return high >> 32 & 0xFF if high >> 63 else 0
-
-    def command(self, bit: int, on: bool = True) -> int:
-        """One bit of GCMD changed; the status, equal in both."""
-        kept = self.read(GSTS) & 0x96FF_FFFF
-        self.write(GCMD, kept | bit if on else kept & ~bit)
-        return self.read(GSTS)
-
-    # -- tables
-
-    def table(self) -> int:
-        """A zeroed page for a table."""
-        page, self.next_table = self.next_table, self.next_table + 0x1000
-        self.fill(page, bytes(0x1000))
-        return page
-
-    def map(
-        self, root: int, levels: int, iova: int, gpa: int, permissions: int = R | W, level: int = 1, link: int = 3
-    ) -> int:
-        """A leaf, with the tables on its way; returns where it lies."""
-        table = root
-        for upper in range(levels, level, -1):
-            at = table + 8 * (iova >> (12 + 9 * (upper - 1)) & 511)
-            entry = self.memory.load(at)
-            if not entry:
-                entry = self.table() | link
-                self.put(at, entry)
-            table = entry & ~0xFFF
-        at = table + 8 * (iova >> (12 + 9 * (level - 1)) & 511)
-        self.put(at, gpa | permissions | (1 << 7 if level > 1 else 0))
-        return at
-
-    def context(self, low: int, high: int) -> None:
-        """Root and context entry of the device."""
-        self.put(ROOT, CONTEXT | 1, 0)
-        self.put(CONTEXT + 16 * EDU_SOURCE, low, high)
-
-    def enable(self) -> None:
-        """Root table and translation."""
-        self.write(RTADDR, ROOT, 8)
-        self.command(SRTP)
-        self.command(TE)
-
-    def space(self, levels: int) -> int:
-        """Tables for the device in domain 5, in force; returns their root."""
-        root = self.table()
-        self.context(root | 1, 5 << 8 | levels - 2)
-        self.enable()
-        return root
-
-    # -- the queue
-
-    def start_queue(self) -> None:
-        """One page of 128-bit slots."""
-        self.fill(QUEUE, bytes(0x1000))
-        self.write(IQT, 0, 8)
-        self.write(IQA, QUEUE, 8)
-        self.command(QIE)
-        self.tail = 0
-
-    def submit(self, *descriptors: bytes) -> int:
-        """Descriptors at the tail; the head afterwards."""
-        for descriptor in descriptors:
-            self.fill(QUEUE + self.tail, descriptor)
-            self.tail = (self.tail + 16) % 0x1000
-        self.write(IQT, self.tail, 8)
-        self.same(STATUS, 8)
-        self.read(FSTS)
-        return self.read(IQH, 8)
-
-    # -- the device
-
-    def load(self, data: bytes) -> None:
-        """Put `data` into the device's buffer: by DMA, with translation as it is; so do it before enabling."""
-        self.fill(PAGES, data)
-        assert self.pull(PAGES, len(data)) == 0
-
-    def pull(self, iova: int, size: int = 8) -> int:
-        """The device reads into its buffer; the fault reason, 0 if none. A read that faults yields zeros here."""
-        self.qemu.pull(iova, size)
-        answer = self.port.read(iova, size)
-        self.buffer = (bytes(size) if isinstance(answer, Fault) else answer) + self.buffer[size:]
-        return self.reason()
-
-    def push(self, iova: int, size: int = 8) -> int:
-        """The device writes its buffer; the fault reason, 0 if none."""
-        self.qemu.push(iova, size)
-        self.port.write(iova, self.buffer[:size])
-        return self.reason()
-
-
-def running(engine: Engine, options: str, profile: Profile) -> Iterator[Both]:
-    """QEMU and our unit, or a loud skip."""
-    if find_qemu() is None:
-        if "qemu" in REQUIRED:
-            pytest.fail("VTD_REQUIRE names qemu, but qemu-system-x86_64 is not installed")
-        pytest.skip("NOT RUN: install qemu-system-x86 (Debian) to compare with QEMU")
-    if not qemu_version().startswith("7.2."):
-        pytest.skip(f"NOT RUN: the profile is that of QEMU 7.2, found {qemu_version()}")
-    with Qemu(options, MEGABYTES) as qemu:
-        yield Both(qemu, profile, engine)
 
 
 @pytest.fixture
@@ -232,6 +73,15 @@ def narrow(engine: Engine) -> Iterator[Both]:
 def both(engine: Engine) -> Iterator[Both]:
     """48-bit addresses: 3 and 4 levels."""
     yield from running(engine, "aw-bits=48", WIDE)
+
+
+@pytest.fixture
+def scalable(engine: Engine) -> Iterator[Both]:
+    """48-bit addresses and scalable mode, without PASIDs."""
+    profile = dataclasses.replace(
+        WIDE, capabilities=Capabilities(WIDE.capabilities.cap, ExtendedCapability(SCALABLE_ECAP), 48)
+    )
+    yield from running(engine, "aw-bits=48,x-scalable-mode=on", profile)
 
 
 # -- registers
@@ -563,45 +413,44 @@ def test_a_context_entry_is_stale_until_it_is_invalidated(both: Both) -> None:
     assert both.push(0x2000) == 0x2
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_random_tables_and_invalidations_end_alike(both: Both, seed: int) -> None:
-    # Leaves are RW or absent: an IOTLB hit without the right permission is blocked in silence by QEMU. Ranges are
-    # aligned: where they are not, QEMU drops large pages outside of them too.
+    # Leaves are RW or absent: an IOTLB hit without the right permission is blocked in silence by QEMU. A large page
+    # never changes: QEMU 7.2 drops such entries together with small pages elsewhere, which is legal.
     draw = random.Random(seed)
     both.load(DATA)
     levels = draw.choice([3, 4])
     root = both.space(levels)
+    both.map(root, levels, 0x60_0000, PAGES + 0x20_0000, level=2)
     both.start_queue()
-    places = [(1, page << 12) for page in range(8)] + [(2, (n + 1) << 21) for n in range(3)]
-    for _ in range(120):
-        level, iova = draw.choice(places)
+    for _ in range(100):
+        iova = draw.choice([page << 12 for page in range(8)])
         match draw.randrange(6):
             case 0:
-                span = 0x1000 if level == 1 else 0x20_0000
-                both.map(root, levels, iova, PAGES + draw.randrange(1, 8) * span, level=level)
+                both.map(root, levels, iova, PAGES + (draw.randrange(1, 8) << 12))
             case 1:
-                both.put(both.map(root, levels, iova, 0, 0, level), 0)
+                both.put(both.map(root, levels, iova, 0, 0), 0)
             case 2:
-                mask = draw.choice([0, 0, 1, 3, 9])
-                pages = iotlb_pages(5, iova + (draw.randrange(4) << 12) >> 12 + mask << 12 + mask, mask)
+                mask = draw.choice([0, 0, 1, 2, 3, 9])
                 wide = [iotlb_global(), iotlb_domain(5), iotlb_domain(6), context_global()]
-                both.submit(draw.choice([*wide, *[pages] * 6]), wait_status(STATUS, draw.getrandbits(32)))
+                descriptor = draw.choice([*wide, *[iotlb_pages(5, iova >> 12 + mask << 12 + mask, mask)] * 6])
+                both.submit(descriptor, wait_status(STATUS, draw.getrandbits(32)))
             case _:
-                where = iova + 8 * draw.randrange(500)
+                where = draw.choice([iova, iova, iova, 0x60_0000]) + 8 * draw.randrange(500)
                 if both.push(where, 8) == 0 and draw.random() < 0.3:
                     assert both.pull(where, 8) == 0
     both.same(0x10_0000, 0x10_0000)
     both.same(TABLES, both.next_table - TABLES)
-    both.same(PAGES, 0x100_0000)
+    both.same(PAGES, 0x80_0000)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_random_permissions_fault_alike(both: Both, seed: int) -> None:
     # A fresh space for each access, so that nothing is cached.
     draw = random.Random(seed)
     both.load(DATA)
     both.start_queue()
-    for _ in range(25):
+    for _ in range(20):
         levels = draw.choice([3, 4])
         both.next_table = TABLES
         root = both.space(levels)
@@ -617,7 +466,7 @@ def test_random_permissions_fault_alike(both: Both, seed: int) -> None:
         both.push(low + inside)
         both.submit(iotlb_global(), wait_status(STATUS, 2))
         both.pull(low + inside)
-    both.same(PAGES, 0x100_0000)
+    both.same(PAGES, 0x80_0000)
 
 
 # -- the queue
@@ -696,3 +545,52 @@ def test_a_stale_translation_goes_by_register_too(both: Both) -> None:
     both.write(IVA, 0x1000, 8)
     both.write(IOTLB, 1 << 63 | 3 << 60 | 5 << 32, 8)
     assert both.push(0x1000) == 0x5
+
+
+# -- scalable mode (fault codes are not compared: QEMU 7.2 has those of legacy mode there)
+
+
+def scalable_space(both: Both, pgtt: int, table: int = 0) -> None:
+    """Context, PASID directory and PASID entry 0 for the device, in force with a 256-bit queue."""
+    directory, entries = both.table(), both.table()
+    both.put(ROOT, CONTEXT | 1, 0)
+    both.put(CONTEXT + 32 * EDU_SOURCE, directory | 1, 0, 0, 0)
+    both.put(directory, entries | 1)
+    both.put(entries, table | pgtt << 6 | 2 << 2 | 1, 5, 0, 0, 0, 0, 0, 0)
+    both.write(RTADDR, ROOT | 1 << 10, 8)
+    both.command(SRTP)
+    both.write(IQA, QUEUE | 1 << 11, 8)
+    both.command(QIE)
+    both.command(TE)
+
+
+def test_the_registers_of_a_scalable_unit_have_the_same_values_after_reset(scalable: Both) -> None:
+    for offset in range(0, 0xC0, 4):
+        scalable.read(offset)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_a_scalable_second_stage_leads_to_the_same_place(scalable: Both, level: int) -> None:
+    scalable.load(DATA)
+    root = scalable.table()
+    leaf = scalable.map(root, 4, 0x1234_5660_0000, PAGES + 0x20_0000, level=level)
+    scalable_space(scalable, 2, root)
+    assert scalable.push(0x1234_5660_0010, len(DATA)) == 0
+    assert scalable.same(PAGES + 0x20_0010, len(DATA)) == DATA
+    scalable.put(leaf, 0)
+    assert scalable.push(0x1234_5660_0800, len(DATA)) == 0  # stale
+    assert scalable.same(PAGES + 0x20_0800, len(DATA)) == DATA
+    scalable.fill(QUEUE, iotlb_domain(5).ljust(32, b"\0") + wait_status(STATUS, 7).ljust(32, b"\0"))
+    scalable.write(IQT, 64, 8)
+    assert scalable.read(IQH, 8) == 64
+    assert scalable.same(STATUS, 4) == b"\x07\0\0\0"
+    scalable.qemu.push(0x1234_5660_0000, 8)
+    assert isinstance(scalable.port.write(0x1234_5660_0000, DATA[:8]), Fault)
+    assert scalable.read(FSTS) == 2
+
+
+def test_scalable_pass_through_uses_the_address_as_it_is(scalable: Both) -> None:
+    scalable.load(DATA)
+    scalable_space(scalable, 4)
+    assert scalable.push(PAGES + 0x6000, len(DATA)) == 0
+    assert scalable.same(PAGES + 0x6000, len(DATA)) == DATA
