@@ -69,7 +69,7 @@ class SourceCaches:
         self._pasid_capacity = pasids
         self._contexts: dict[SourceId, ContextCacheEntry] = {}
         self._pasids: dict[tuple[SourceId, Pasid], PasidCacheEntry] = {}
-        # What the cached bits mean, by all that a lookup depends on; emptied whenever an entry goes.
+        # What the cached bits mean, by all that a lookup depends on; emptied whenever an entry or the root goes.
         self._decoded: dict[tuple[object, ...], Source] = {}
 
     def source(self, request: Request, rtaddr: int) -> Source | Fault:
@@ -120,6 +120,10 @@ class SourceCaches:
                 self._forget_pasids([next(iter(self._pasids))])
             self._pasids[request.source_id, pasid] = PasidCacheEntry(request.source_id, pasid, found)
         return found
+
+    def root_changed(self) -> None:
+        """Another root table is in force. Cached entries stay; the mode of the table is looked at again."""
+        self._decoded.clear()
 
     def _forget_contexts(self, keys: Iterable[SourceId]) -> None:
         for key in keys:

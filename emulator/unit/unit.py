@@ -140,6 +140,7 @@ class RemappingUnit(UnitRegisters):
     def _set_root_table(self) -> None:
         self.root = self.rtaddr
         self._queue.scalable = self.root.ttm == SCALABLE
+        self._sources.root_changed()
         if self.cap.esrtps:
             self._invalidator.everything()
         self.gsts = self.gsts.replace(rtps=1)

@@ -100,6 +100,15 @@ def test_srtp_leaves_the_caches_without_esrtps(engine: Engine) -> None:
     assert bench.go(0x1000, sid=0x18) == -0x1
 
 
+def test_cached_entries_do_not_outlive_the_mode_of_the_root_table(engine: Engine) -> None:
+    bench = Bench(engine, changed(SPEC, {"esrtps": 0}))
+    mapped(bench)
+    assert bench.go(0x1000) == 0x5000
+    bench.write(RTADDR, ROOT | 3 << 10, 8)
+    bench.command(SRTP)
+    assert bench.go(0x1000) < 0
+
+
 def test_translation_off_and_on_empties_the_caches_of_a_scalable_unit(bench: Bench) -> None:
     leaf = mapped(bench)
     assert bench.go(0x1000) == 0x5000
