@@ -1,15 +1,10 @@
-"""Real kernels' traces, replayed: the counts, the bytes that are live, and every leaf against the recorded tables.
-
-The tables are walked here by hand, from the root pointer down, with nothing of ours but the memory they lie in.
-"""
+"""Real kernels' traces, replayed: the counts, the bytes that are live, the descriptors, and every leaf."""
 
 from __future__ import annotations
 
-import functools
 import gzip
 import json
 import re
-import struct
 from collections import Counter
 from pathlib import Path
 
@@ -17,117 +12,17 @@ import pytest
 
 from emulator.replay import Replay
 from emulator.settings import Settings
-from emulator.trace import read_traces
-from pagetables.memory import PhysicalMemory
-
-VARIANTS = (
-    "a-legacy-strict",
-    "c-scalable",
-    "f-intremap",
-    "h-fault",
-    "i-firststage-k72",
-    "t-vfio-superpages",
-    "x-tracecmd",
+from tests.conftest import FIXTURES
+from tests.recordings import (
+    VARIANTS,
+    assert_equal_leaves,
+    legacy_spaces,
+    recorded,
+    replayed,
+    scalable_spaces,
+    trace_of,
+    truth_of,
 )
-PAGE_MASK = 0x000F_FFFF_FFFF_F000
-Leaf = tuple[int, int, int]  # iova, gpa, size
-
-
-@functools.lru_cache(maxsize=8)
-def trace_of(folder: Path):
-    return read_traces([folder / "trace.txt.gz"])
-
-
-def truth_of(folder: Path) -> dict:
-    path = folder / "truth.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    return json.loads(gzip.decompress((folder / "truth.json.gz").read_bytes()))
-
-
-def recorded(folder: Path) -> dict[str, set[Leaf]]:
-    """The leaves of each device, as an independent walk of the guest's memory found them."""
-    truth = truth_of(folder)
-    tables = {
-        table["id"]: {(int(m[0], 16), int(m[1], 16), int(m[2], 16)) for m in table["maps"] or []}
-        for table in truth["tables"]
-    }
-    return {found["bdf"]: tables[found["table"]] for found in truth["attachments"]}
-
-
-def qwords(memory: PhysicalMemory, page: int) -> tuple[int, ...]:
-    return struct.unpack("<512Q", memory.read(page, 4096))
-
-
-def leaves(memory: PhysicalMemory, table: int, level: int, first: bool, iova: int = 0) -> set[Leaf]:
-    found: set[Leaf] = set()
-    for index, entry in enumerate(qwords(memory, table)):
-        at, size = iova + (index << 12 + 9 * (level - 1)), 1 << 12 + 9 * (level - 1)
-        if not entry & (1 if first else 3):
-            continue
-        if level == 1 or entry & 0x80:
-            found.add((at, entry & PAGE_MASK, size))
-        else:
-            found |= leaves(memory, entry & PAGE_MASK, level - 1, first, at)
-    return found
-
-
-def legacy_spaces(run: Replay) -> dict[str, set[Leaf]]:
-    memory, root = run.machine.memory, run.machine.unit.read64(0x20) & ~0xFFF
-    spaces = {}
-    for bus in range(256):
-        entry = qwords(memory, root)[2 * bus]
-        if not entry & 1:
-            continue
-        context = qwords(memory, entry & PAGE_MASK)
-        for devfn in range(256):
-            low, high = context[2 * devfn : 2 * devfn + 2]
-            if low & 1:
-                name = f"{bus:02x}:{devfn >> 3:02x}.{devfn & 7}"
-                spaces[name] = leaves(memory, low & PAGE_MASK, (high & 7) + 2, first=False)
-    return spaces
-
-
-def scalable_spaces(run: Replay) -> dict[str, set[Leaf]]:
-    memory, root = run.machine.memory, run.machine.unit.read64(0x20) & ~0xFFF
-    spaces = {}
-    for half in range(512):
-        entry = qwords(memory, root)[half]
-        if not entry & 1:
-            continue
-        for slot in range(128):
-            context = qwords(memory, entry & PAGE_MASK)[4 * slot]
-            if context & 1:
-                directory = qwords(memory, context & PAGE_MASK)[0]
-                pasid = qwords(memory, directory & PAGE_MASK)[:8]
-                first = pasid[0] >> 6 & 7 == 1
-                table = pasid[2 if first else 0] & PAGE_MASK
-                sid = half << 7 | slot
-                name = f"{sid >> 8:02x}:{sid >> 3 & 31:02x}.{sid & 7}"
-                spaces[name] = leaves(memory, table, 4, first)
-    return spaces
-
-
-def assert_equal_leaves(run: Replay, truth: dict[str, set[Leaf]], ours: dict[str, set[Leaf]]) -> None:
-    """Every device has its recorded leaves, but for those no event ascribes to it; stand-ins have exactly these."""
-    missing: Counter[Leaf] = Counter()
-    apart: Counter[Leaf] = Counter()
-    for space in run.report.spaces:
-        for device in space.devices:
-            if space.attributed and device in truth:
-                assert ours[device] <= truth[device], device
-        if space.attributed:
-            missing.update(truth[space.devices[0]] - ours[space.devices[0]])
-        else:
-            apart.update(ours[space.devices[0]])
-    assert missing == apart
-    assert not missing or "i-firststage-k72" in run.trace.files[0]  # Linux 7.2 maps for NVMe without a dma event
-
-
-def replayed(folder: Path, engine_name: str, **values) -> Replay:
-    run = Replay(trace_of(folder), Settings.of({"engine": engine_name, **values}))
-    run.report = run.run()
-    return run
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -151,6 +46,22 @@ def test_trace_a_has_the_numbers_that_were_counted_by_hand(engine, corpus: Path)
     assert (report.applied["map"], report.applied["unmap"], report.live_bytes) == (20170, 6625, 5285 * 4096)
     assert (report.invalidations["page"], report.invalidations["wait"]) == (6625, 6625)
     assert report.table_pages == {"peak": 53, "final": 53, "freed": 0}
+
+
+@pytest.mark.parametrize("variant", ["a-legacy-strict", "i-firststage-k72", "t-vfio-superpages"])
+def test_a_shipped_trace_is_replayed_to_the_leaves_of_its_image(engine, variant: str) -> None:
+    folder = FIXTURES / "images" / variant
+    run = replayed(folder, engine.name)
+    assert (run.report.misuse, list(run.report.skipped), run.report.faults) == ([], [], [])
+    assert_equal_leaves(run, recorded(folder), legacy_spaces(run))
+
+
+def test_the_shipped_cut_of_c_is_replayed_to_the_leaves_of_the_devices_it_is_about(engine) -> None:
+    folder = FIXTURES / "images" / "c-scalable"
+    run = replayed(folder, engine.name, mode="scalable")
+    truth, ours = recorded(folder), scalable_spaces(run)
+    for device in ("00:03.0", "00:04.0", "00:06.0", "00:1f.0", "00:1f.2", "00:1f.3", "02:00.0", "03:01.0", "04:00.0"):
+        assert ours[device] == truth[device], device
 
 
 @pytest.mark.parametrize("values", [{}, {"stage": "first"}], ids=["second-stage", "first-stage"])

@@ -11,8 +11,8 @@ from emulator.engine import MissingCore, load_engine
 from emulator.replay import Replay
 from emulator.replay_fast import FastReplay
 from emulator.settings import Settings
-from tests.conftest import REQUIRED
-from tests.emulator.test_replay_corpus import VARIANTS, trace_of
+from tests.conftest import FIXTURES, REQUIRED
+from tests.recordings import VARIANTS, trace_of
 from tests.scripts import Script
 
 PAGE = 4096
@@ -141,8 +141,8 @@ def test_real_traces_leave_the_same_behind(corpus: Path, variant: str) -> None:
     assert_paths_agree(trace_of(corpus / variant), {}, (("native", True), ("native", False)))
 
 
-def test_a_real_trace_leaves_the_same_behind_with_the_readable_engine(corpus: Path) -> None:
-    assert_paths_agree(trace_of(corpus / "t-vfio-superpages"), {})
+def test_a_shipped_trace_leaves_the_same_behind_with_the_readable_engine() -> None:
+    assert_paths_agree(trace_of(FIXTURES / "images" / "t-vfio-superpages"), {})
 
 
 @pytest.mark.parametrize(
