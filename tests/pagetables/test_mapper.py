@@ -166,6 +166,15 @@ def test_top_level_leaves_fit_the_top_table(engine: Engine) -> None:
     assert one.pages.taken == []
 
 
+@pytest.mark.parametrize("levels, level", [(1, 1), (2, 2)])
+def test_a_small_table_of_a_window_has_no_larger_pages_than_its_top(engine: Engine, levels: int, level: int) -> None:
+    one = Map(engine, levels)
+    one.mapper.map(0, 0, one.table.limit, RW)
+    assert one.entry(0, level) == (0x83 if level > 1 else 3)
+    assert one.pages.taken == []
+    assert one.mapper.unmap(0, one.table.limit) == Unmapped(one.table.limit)
+
+
 def largest_by_trial(iova: int, gpa: int, size: int, levels: frozenset[int]) -> int:
     """The obvious form that the clever one is held against."""
     fits = [
