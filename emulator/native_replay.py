@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["NEVER", "EventColumns", "NativeReplay", "Stop"]
 
 NEVER = (1 << 64) - 1
+HALF = 1 << 63  # as far as a limit may go, so that sums of addresses in the core do not wrap
 COUNTERS = (
     "maps",
     "unmaps",
@@ -105,7 +106,7 @@ class NativeReplay:
         """From now on the loop does the events of `space`, in the tables of `mapper`."""
         mapper.reserve(ROOM)
         self._mappers[space] = mapper
-        self._domains[space] = (mapper.struct, min(iova_limit, NEVER), min(gpa_limit, NEVER), domain_id)
+        self._domains[space] = (mapper.struct, min(iova_limit, HALF), min(gpa_limit, HALF), domain_id)
 
     def leave(self, space: int) -> None:
         """From now on the events of `space` are left to Python."""

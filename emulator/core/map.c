@@ -229,7 +229,7 @@ int core_map_many(struct core_mapper *mapper, const uint64_t *iovas, const uint6
 {
     uint64_t bits = leaf(mapper, 0, 1, permissions), i = *position, granted[CHUNK];
     uint8_t *entries[CHUNK];
-    struct descent descent;
+    struct descent descent = {0};
     bool plain = descent_from(mapper->memory, mapper->root, mapper->levels, SS_PS, &descent);
     int status = mapper->leaf_levels & 1 << 1 ? CORE_DONE : refuse(mapper, CORE_NO_FIT, 0, 0);
     mapper->done = 0;

@@ -63,16 +63,26 @@ static inline void core_set(const struct core_memory *memory, uint64_t address, 
     core_set_at(memory->base + address, value);
 }
 
-static inline uint32_t core_get32(const struct core_memory *memory, uint64_t address)
+static inline uint32_t core_little32(uint32_t value)
 {
-    const uint8_t *at = memory->base + address;
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return __builtin_bswap32(value);
+#else
+    return value;
+#endif
 }
 
-static inline void core_set32(const struct core_memory *memory, uint64_t address, uint32_t value)
+static inline uint32_t core_get32_at(const uint8_t *at)
 {
-    uint8_t bytes[4] = {(uint8_t)value, (uint8_t)(value >> 8), (uint8_t)(value >> 16), (uint8_t)(value >> 24)};
-    memcpy(memory->base + address, bytes, sizeof bytes);
+    uint32_t raw;
+    memcpy(&raw, at, sizeof raw);
+    return core_little32(raw);
+}
+
+static inline void core_set32_at(uint8_t *at, uint32_t value)
+{
+    uint32_t raw = core_little32(value);
+    memcpy(at, &raw, sizeof raw);
 }
 
 static inline bool core_load(const struct core_memory *memory, uint64_t address, uint64_t *ret)

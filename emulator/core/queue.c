@@ -61,7 +61,7 @@ static bool wait(const struct core_unit *unit, const uint64_t *d)
         return false;
     if (address >= unit->address_limit || !core_contains(unit->memory, address, 4))
         return false;
-    core_set32(unit->memory, address, field(d[0], WAIT_STDATA));
+    core_set32_at(unit->memory->base + address, field(d[0], WAIT_STDATA));
     return true;
 }
 
@@ -79,21 +79,30 @@ static bool execute(const struct core_unit *unit, const uint64_t *d)
     }
 }
 
+static bool is_aligned(const struct core_unit *unit, uint64_t offset)
+{
+    return !(offset & (unit->slot - 1)); /* 16 or 32 */
+}
+
 uint32_t core_queue_run(const struct core_unit *unit)
 {
-    uint64_t head = core_register(unit->registers, IQH_OFFSET) & IQH_QH;
-    uint64_t tail = core_register(unit->registers, IQT_OFFSET) & IQT_QT;
+    const struct core_unit own = *unit; /* nothing written below can change it */
+    uint8_t *registers = own.registers, *queue = own.memory->base + own.queue_base;
+    uint64_t head = core_get_at(registers + IQH_OFFSET) & IQH_QH;
+    uint64_t tail = core_get_at(registers + IQT_OFFSET) & IQT_QT;
     uint32_t executed = 0;
-    if (!core_contains(unit->memory, unit->queue_base, unit->queue_size))
+    if (!core_contains(own.memory, own.queue_base, own.queue_size))
         return 0;
-    while (head != tail && head + unit->slot <= unit->queue_size && head % unit->slot == 0) {
-        uint64_t descriptor[4] = {0};
-        for (uint32_t i = 0; i < unit->slot / 8; i++)
-            descriptor[i] = core_get(unit->memory, unit->queue_base + head + 8 * i);
-        if (!execute(unit, descriptor))
+    while (head != tail && head + own.slot <= own.queue_size && is_aligned(&own, head)) {
+        uint64_t descriptor[4] = {core_get_at(queue + head), core_get_at(queue + head + 8), 0, 0};
+        if (own.slot == 32) {
+            descriptor[2] = core_get_at(queue + head + 16);
+            descriptor[3] = core_get_at(queue + head + 24);
+        }
+        if (!execute(&own, descriptor))
             break;
-        head = (head + unit->slot) % unit->queue_size;
-        core_set_register(unit->registers, IQH_OFFSET, head);
+        head = head + own.slot == own.queue_size ? 0 : head + own.slot;
+        core_set_at(registers + IQH_OFFSET, head);
         executed++;
     }
     return executed;
@@ -101,11 +110,12 @@ uint32_t core_queue_run(const struct core_unit *unit)
 
 int core_unit_write_iqt(const struct core_unit *unit, uint64_t tail)
 {
-    uint64_t status = core_register32(unit->registers, GSTS_OFFSET);
-    uint64_t faults = core_register32(unit->registers, FSTS_OFFSET);
-    if (!(status & GSTS_QIES) || faults & FSTS_IQE || tail & ~IQT_QT || tail >= unit->queue_size || tail % unit->slot)
+    uint32_t status = core_get32_at(unit->registers + GSTS_OFFSET);
+    uint32_t faults = core_get32_at(unit->registers + FSTS_OFFSET);
+    if (!(status & GSTS_QIES) || faults & FSTS_IQE || tail & ~IQT_QT || tail >= unit->queue_size ||
+        !is_aligned(unit, tail))
         return 0;
-    core_set_register(unit->registers, IQT_OFFSET, tail);
+    core_set_at(unit->registers + IQT_OFFSET, tail);
     core_queue_run(unit);
-    return core_register(unit->registers, IQH_OFFSET) == tail;
+    return core_get_at(unit->registers + IQH_OFFSET) == tail;
 }

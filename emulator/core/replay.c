@@ -18,54 +18,56 @@ static uint32_t covering_order(uint64_t iova, uint64_t size)
     return order;
 }
 
-static void put(struct core_driver *driver, uint64_t low, uint64_t high)
+/* Writes a descriptor into the slot at `tail`; the slot after it. */
+static uint32_t put(const struct core_driver *driver, uint8_t *queue, uint32_t tail, uint64_t low, uint64_t high)
 {
-    const struct core_memory *memory = driver->unit->memory;
-    uint64_t at = driver->queue_base + driver->tail;
-    core_set(memory, at, low);
-    core_set(memory, at + 8, high);
+    core_set_at(queue + tail, low);
+    core_set_at(queue + tail + 8, high);
     if (driver->slot == 32) {
-        core_set(memory, at + 16, 0);
-        core_set(memory, at + 24, 0);
+        core_set_at(queue + tail + 16, 0);
+        core_set_at(queue + tail + 24, 0);
     }
-    driver->tail += driver->slot;
-    if (driver->tail >= driver->queue_size)
-        driver->tail = 0;
+    tail += driver->slot;
+    return tail < driver->queue_size ? tail : 0;
 }
 
-static void put_invalidation(struct core_driver *driver, const struct core_domain *domain, uint64_t iova, uint64_t size,
-                             bool leaves_only)
+/* The descriptor that covers [iova, iova + size), and the count of its kind. */
+static void describe(struct core_driver *driver, const struct core_domain *domain, uint64_t iova, uint64_t size,
+                     bool leaves_only, uint64_t *low, uint64_t *high)
 {
     uint32_t order = covering_order(iova, size);
-    uint64_t tags = (uint64_t)domain->domain_id << IOTLB_DID_SHIFT;
-    uint64_t pages = (order < WHOLE_SPACE ? iova >> (PAGE_SHIFT + order) << (PAGE_SHIFT + order) : 0) | order |
-                     (leaves_only ? IOTLB_IH : 0);
-    if (domain->mapper->first_stage) {
-        bool all = order >= WHOLE_SPACE;
-        put(driver, driver->pasid_iotlb | tags | (all ? DOMAIN : SELECTIVE) << PASID_IOTLB_G_SHIFT, all ? 0 : pages);
+    bool first_stage = domain->mapper->first_stage;
+    bool all = order >= (first_stage ? WHOLE_SPACE : driver->mask_limit);
+    *low = (first_stage ? driver->pasid_iotlb : driver->iotlb) | (uint64_t)domain->domain_id << IOTLB_DID_SHIFT |
+           (uint64_t)(all ? DOMAIN : SELECTIVE) << IOTLB_G_SHIFT;
+    *high = all ? 0 : iova >> order >> PAGE_SHIFT << PAGE_SHIFT << order | order | (leaves_only ? IOTLB_IH : 0);
+    if (first_stage)
         *(all ? &driver->pasid_invalidations : &driver->pasid_page_invalidations) += 1;
-    } else {
-        bool all = order >= driver->mask_limit;
-        put(driver, driver->iotlb | tags | (all ? DOMAIN : SELECTIVE) << IOTLB_G_SHIFT, all ? 0 : pages);
+    else
         *(all ? &driver->domain_invalidations : &driver->page_invalidations) += 1;
-    }
 }
 
 /* True once the unit has written the status word. */
 static bool invalidate(struct core_driver *driver, const struct core_domain *domain, uint64_t iova, uint64_t size,
                        bool leaves_only)
 {
-    put_invalidation(driver, domain, iova, size, leaves_only);
-    driver->sequence = driver->sequence == UINT32_MAX ? 1 : driver->sequence + 1;
-    put(driver, driver->wait | (uint64_t)driver->sequence << WAIT_STDATA_SHIFT, driver->status);
-    return core_unit_write_iqt(driver->unit, driver->tail) &&
-           core_get32(driver->unit->memory, driver->status) == driver->sequence;
+    const struct core_unit *unit = driver->unit;
+    uint8_t *base = unit->memory->base, *queue = base + driver->queue_base;
+    uint64_t low, high;
+    uint32_t sequence = driver->sequence == UINT32_MAX ? 1 : driver->sequence + 1;
+    describe(driver, domain, iova, size, leaves_only, &low, &high);
+    uint32_t tail = put(driver, queue, driver->tail, low, high);
+    tail = put(driver, queue, tail, driver->wait | (uint64_t)sequence << WAIT_STDATA_SHIFT, driver->status);
+    driver->tail = tail;
+    driver->sequence = sequence;
+    return core_unit_write_iqt(unit, tail) && core_get32_at(base + driver->status) == sequence;
 }
 
 static bool whole_pages(const struct core_domain *domain, uint64_t iova, uint64_t gpa, uint64_t size)
 {
-    return size && !((iova | gpa | size) & (PAGE_SIZE - 1)) && size <= domain->iova_limit &&
-           iova <= domain->iova_limit - size && size <= domain->gpa_limit && gpa <= domain->gpa_limit - size;
+    /* Nothing overflows: a limit is at most 2^63, and what is below two limits adds up to less than 2^64. */
+    return size && !((iova | gpa | size) & (PAGE_SIZE - 1)) && (iova | gpa | size) >> 63 == 0 &&
+           iova + size <= domain->iova_limit && gpa + size <= domain->gpa_limit;
 }
 
 static int after(struct core_driver *driver, const struct core_domain *domain, uint64_t iova, uint64_t size)

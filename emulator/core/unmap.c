@@ -173,7 +173,7 @@ int core_unmap_many(struct core_mapper *mapper, const uint64_t *iovas, uint64_t 
 {
     uint64_t i = *position, granted[CHUNK];
     uint8_t *entries[CHUNK];
-    struct descent descent;
+    struct descent descent = {0};
     bool plain = descent_from(mapper->memory, mapper->root, mapper->levels, SS_PS, &descent);
     int status = CORE_DONE;
     mapper->total = 0;
