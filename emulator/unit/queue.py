@@ -29,6 +29,7 @@ from pagetables.layouts import (
     PasidDeviceTlbInvalidate,
     PasidIotlbInvalidate,
 )
+from pagetables.layouts.registers import FaultStatus
 from pagetables.memory import PhysicalMemory
 
 __all__ = ["InvalidationQueue", "QueueError"]
@@ -98,22 +99,29 @@ class InvalidationQueue:
     def run(self) -> None:
         """Work from head to tail, or to the first error. The engine takes the common descriptors by itself."""
         state = self.state
-        while (
-            state is not None and not self._registers.fsts.iqe and int(self._registers.iqh) != int(self._registers.iqt)
-        ):
+        while state is not None and not self._stopped() and self._head() != self._tail():
             error = self._setup_error(state)
             if error is None:
                 self._engine.run_queue(state)
-                if int(self._registers.iqh) == int(self._registers.iqt):
+                if self._head() == self._tail():
                     return
                 error = self._step(state)
             if error is not None:
                 self._stop(error)
 
+    def _head(self) -> int:
+        return UnitRegisters.iqh.value(self._registers)
+
+    def _tail(self) -> int:
+        return UnitRegisters.iqt.value(self._registers)
+
+    def _stopped(self) -> bool:
+        return bool(UnitRegisters.fsts.value(self._registers) & FaultStatus.iqe.mask)
+
     def tail_moved(self) -> None:
         """Software wrote IQT. A tail outside the queue is an error also where it equals the head."""
         state = self.state
-        if state is None or self._registers.fsts.iqe:
+        if state is None or self._stopped():
             return
         error = self._tail_error(state)
         if error is not None:
@@ -121,7 +129,7 @@ class InvalidationQueue:
         self.run()
 
     def _tail_error(self, state: QueueState) -> QueueError | None:
-        tail = int(self._registers.iqt)
+        tail = self._tail()
         if tail % state.slot:
             return QueueError.TAIL_MISALIGNED
         return QueueError.TAIL_BEYOND_QUEUE if tail >= state.size else None
@@ -138,7 +146,7 @@ class InvalidationQueue:
         self._faults.queue_error(iqe=1)
 
     def _step(self, state: QueueState) -> QueueError | None:
-        head = int(self._registers.iqh)
+        head = self._head()
         try:
             raw = int.from_bytes(self._memory.read(state.base + head, state.slot), "little")
         except NoMemory:

@@ -67,6 +67,13 @@ class Slot(Generic[R]):
         size = self.layout.width // 8
         return self.layout.from_bytes(file.registers[offset : offset + size])
 
+    def value(self, file: RegisterFile) -> int:
+        """The word as a plain integer, for loops that have no time for fields."""
+        offset = file.offset_of(self)
+        if offset is None:
+            return 0
+        return int.from_bytes(file.registers[offset : offset + self.layout.width // 8], "little")
+
     def store(self, file: RegisterFile, value: R, index: int = 0) -> None:
         """Put `value` into `file`; nothing where the file does not implement the register."""
         offset = file.offset_of(self, index)
