@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import FIXTURES
+
 TRACE = """\
 {"event": "attach", "device": "00:03.0", "domain": 5}
 {"event": "map", "device": "00:03.0", "iova": "0x1000", "gpa": "0x5000", "size": 8192, "access": "rw", "time": "1s"}
@@ -152,3 +154,32 @@ def test_what_is_no_trace_is_one_line(vtd, tmp_path: Path, content: bytes) -> No
 def test_a_directory_and_a_missing_file_are_one_line(vtd, tmp_path: Path) -> None:
     assert str(tmp_path) in refused(vtd("replay", tmp_path))
     assert "gone" in refused(vtd("replay", tmp_path / "gone"))
+
+
+def test_what_was_dumped_is_inspected_as_the_recorded_tables(vtd, tmp_path: Path) -> None:
+    folder = FIXTURES / "images" / "t-vfio-superpages"
+    image = tmp_path / "out.elf"
+    trace = FIXTURES / "traces" / "t-vfio-superpages.txt.xz"
+    document(vtd("replay", trace, "--engine", "python", "--dump", image, "--json"))
+    (ours,) = document(vtd("inspect", image, "--json"))["units"]
+    inspected = vtd("inspect", folder / "image.elf.gz", "--registers", folder / "registers.json", "--json")
+    (theirs,) = document(inspected)["units"]
+    shown = {space["source_id"]: space for space in ours["spaces"]}
+    recorded = {space["source_id"]: space for space in theirs["spaces"]}
+    assert set(recorded) - set(shown) == {"03:00.0"}  # the bridge's alias, which no event names
+    for device, space in shown.items():
+        assert space["domain_id"] == recorded[device]["domain_id"]
+        assert space["pages"] == recorded[device]["pages"]
+        assert covered(space) == covered(recorded[device])
+
+
+def covered(space: dict) -> list[tuple[int, int, int]]:
+    """The mappings without their access: runs that continue each other are one."""
+    runs: list[tuple[int, int, int]] = []
+    for found in space["mappings"]:
+        iova, gpa, size = int(found["iova"], 16), int(found["gpa"], 16), found["size"]
+        if runs and runs[-1][0] + runs[-1][2] == iova and runs[-1][1] + runs[-1][2] == gpa:
+            iova, gpa, size = runs[-1][0], runs[-1][1], runs[-1][2] + size
+            runs.pop()
+        runs.append((iova, gpa, size))
+    return runs
