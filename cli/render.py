@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pagetables.wording import count, human_size
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["address", "console", "count", "emit_json", "human_size", "progress"]
 
 PIPE_WIDTH = 160  # columns where stdout is no terminal and COLUMNS does not say
-
-_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def emit_json(document: Any) -> None:
@@ -64,17 +64,3 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
 def address(value: int) -> str:
     """An address as JSON and people get it: `0x1f000`."""
     return f"{value:#x}"
-
-
-def human_size(size: int) -> str:
-    """A size for people, exact where it is whole: `4 KiB`, `1.5 GiB`, `512 B`."""
-    if size < 1024:
-        return f"{size} B"
-    power = min((size.bit_length() - 1) // 10, len(_UNITS))
-    whole, rest = divmod(size, 1024**power)
-    return f"{whole} {_UNITS[power - 1]}" if not rest else f"{size / 1024**power:.1f} {_UNITS[power - 1]}"
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """A number and its noun: `1 leaf`, `2 leaves`, `5,285 pages`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -160,4 +160,4 @@ def _interrupt_findings(memory: Memory, registers: RegisterPage, entries: tuple[
             what = "is posted, which the unit does not support (CAP.PI=0)"
         if what:
             text = f"interrupt remapping entry {one.index} at {one.at:#x} {what} (fault {FaultReason.IR_RESERVED:02x}h)"
-            yield Finding("bad-entry", one.at, text, SourceId(one.entry.sid))
+            yield Finding("bad-entry", one.at, text, SourceId(one.entry.sid), FaultReason.IR_RESERVED)

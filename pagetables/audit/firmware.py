@@ -1,0 +1,168 @@
+"""Rules of the DMAR table: what firmware asks for, held against what the tables say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pagetables.address import SourceId, format_source_id
+from pagetables.audit.ranges import NOTHING, Ranges
+from pagetables.audit.regions import RegionKind
+from pagetables.audit.rule import Device, Hit, Severity, Subject, rule
+from pagetables.audit.scene import Requester, Scene, Unit
+from pagetables.layouts.dmar import DmarTable, Drhd, Rmrr
+from pagetables.layouts.registers import GlobalStatus
+from pagetables.request import Permissions
+from pagetables.source import TranslationType
+from pagetables.wording import human_size, names
+
+__all__ = ["NOT_AUDITED", "NOT_IN_DMAR", "RMRR_IN_RAM", "RMRR_MISSING", "RMRR_TOO_WIDE", "reserved_for"]
+
+
+def _rmrrs(table: DmarTable | None) -> Iterator[tuple[Rmrr, Ranges]]:
+    for one in table.structures if table is not None else ():
+        if isinstance(one, Rmrr) and one.base <= one.limit < 1 << 63:
+            yield one, Ranges.of([(one.base, one.limit + 1 - one.base)])
+
+
+def _devices(rmrr: Rmrr) -> set[SourceId]:
+    # Behind a bridge the table does not say the bus number: such devices are not looked for.
+    return {source for scope in rmrr.scopes if (source := scope.source_id) is not None}
+
+
+def _drhd(scene: Scene, unit: Unit) -> Drhd | None:
+    if scene.dmar is None:
+        return None
+    base = unit.registers.base
+    if base is None:  # then only one can be meant
+        return scene.dmar.units[0] if len(scene.dmar.units) == 1 else None
+    return next((one for one in scene.dmar.units if one.base == base), None)
+
+
+def _serves(scene: Scene, unit: Unit, rmrr: Rmrr, source: SourceId) -> bool:
+    own = _drhd(scene, unit)
+    if own is None or own.segment != rmrr.segment or scene.dmar is None:
+        return False
+    named = {one.base for one in scene.dmar.units if one.segment == own.segment and _names(one, source)}
+    return own.base in named or (own.include_all and not named)
+
+
+def _names(drhd: Drhd, source: SourceId) -> bool:
+    return any(scope.source_id == source for scope in drhd.scopes)
+
+
+def reserved_for(scene: Scene, requester: Requester) -> Ranges:
+    """The memory that firmware reserves for `requester`: what it must reach at its own addresses."""
+    unit, source = scene.units[requester.device.unit], requester.device.source_id
+    found = NOTHING
+    for rmrr, ranges in _rmrrs(scene.dmar):
+        if source in _devices(rmrr) and _serves(scene, unit, rmrr, source):
+            found = found | ranges
+    return found
+
+
+def _rmrr_missing(scene: Scene) -> Iterator[Hit]:
+    for unit in scene.units:
+        status = unit.read(GlobalStatus)
+        if status is not None and not status.tes:
+            continue
+        users = {one.device.source_id: one for one in unit.requesters if one.entries.without_pasid}
+        for rmrr, wanted in _rmrrs(scene.dmar):
+            for source in sorted(_devices(rmrr)):
+                if _serves(scene, unit, rmrr, source):
+                    yield from _missing(unit, rmrr, wanted, source, users.get(source))
+
+
+def _missing(unit: Unit, rmrr: Rmrr, wanted: Ranges, source: SourceId, user: Requester | None) -> Iterator[Hit]:
+    at = None if user is None else user.entries.at
+    subject = Subject((Device(unit.index, source),), rmrr.base, wanted.size, at, unit.index)
+    where = f"{rmrr.base:#x}-{rmrr.limit:#x}, which firmware reserves for {format_source_id(source)} (RMRR)"
+    if user is None:
+        yield Hit(Severity.NOTE, f"{where}, cannot be reached by it: it has no tables", subject)
+    elif user.space.translation is not TranslationType.PASS_THROUGH:
+        lacking = wanted - _identity(user)
+        if len(lacking):
+            start = next(iter(lacking))[0]
+            text = f"{where}: {human_size(lacking.size)} of it are not mapped for that, from {start:#x} on"
+            yield Hit(Severity.WARNING, text, subject)
+
+
+def _identity(user: Requester, needed: Permissions = Permissions.R | Permissions.W) -> Ranges:
+    runs = user.space.mappings
+    return Ranges.of((one.gpa, one.size) for one in runs if int(one.iova) == one.gpa and one.access & needed == needed)
+
+
+RMRR_MISSING = rule("VTD601", "rmrr-missing", Severity.WARNING, "reserved memory of firmware is not mapped")(
+    _rmrr_missing
+)
+
+
+def _rmrr_too_wide(scene: Scene) -> Iterator[Hit]:
+    for one in scene.requesters:
+        wanted = reserved_for(scene, one)
+        if not len(wanted) or one.space.translation is TranslationType.NESTED:
+            continue
+        identity = _identity(one, Permissions.NONE)
+        for start, size in identity:
+            around = Ranges.of([(start, size)])
+            beyond = around - wanted
+            if len(around & wanted) and len(beyond):
+                text = (
+                    f"{one.device} has {start:#x}-{start + size - 1:#x} mapped for its reserved memory: "
+                    f"{human_size(beyond.size)} more than firmware asks for"
+                )
+                first = next(iter(beyond))
+                yield Hit(Severity.WARNING, text, Subject((one.device,), *first, one.entries.at))
+
+
+RMRR_TOO_WIDE = rule("VTD602", "rmrr-too-wide", Severity.WARNING, "more is mapped than firmware reserves")(
+    _rmrr_too_wide
+)
+
+
+def _rmrr_in_ram(scene: Scene) -> Iterator[Hit]:
+    ram = Ranges.of((one.start, one.size) for one in scene.of_kind(RegionKind.RAM))
+    for rmrr, ranges in _rmrrs(scene.dmar):
+        found = ranges & ram
+        if len(found):
+            start, size = next(iter(found))
+            text = (
+                f"the RMRR {rmrr.base:#x}-{rmrr.limit:#x} holds {human_size(found.size)} that the operating system "
+                f"uses, from {start:#x} on: its devices write there"
+            )
+            yield Hit(Severity.ERROR, text, Subject(start=start, size=size))
+
+
+RMRR_IN_RAM = rule("VTD603", "rmrr-in-ram", Severity.ERROR, "firmware reserves memory that the system uses")(
+    _rmrr_in_ram
+)
+
+
+def _not_in_dmar(scene: Scene) -> Iterator[Hit]:
+    if scene.dmar is None:
+        return
+    known = [one.base for one in scene.dmar.units]
+    for unit in scene.units:
+        base = unit.registers.base
+        if base is not None and base not in known:
+            text = f"{unit} is none of those in the DMAR table ({names(f'{one:#x}' for one in known) or 'it has none'})"
+            yield Hit(Severity.WARNING, text, Subject(start=base, unit=unit.index))
+
+
+NOT_IN_DMAR = rule("VTD604", "unit-not-in-dmar", Severity.WARNING, "the DMAR table does not know the unit")(
+    _not_in_dmar
+)
+
+
+def _not_audited(scene: Scene) -> Iterator[Hit]:
+    if scene.dmar is None or any(unit.registers.base is None for unit in scene.units):
+        return
+    seen = {unit.registers.base for unit in scene.units}
+    for drhd in scene.dmar.units:
+        if drhd.base not in seen:
+            text = f"the unit at {drhd.base:#x} of the DMAR table was not looked at: its registers are not here"
+            yield Hit(Severity.NOTE, text, Subject(start=drhd.base))
+
+
+NOT_AUDITED = rule("VTD605", "unit-not-audited", Severity.NOTE, "a unit of the platform was not looked at")(
+    _not_audited
+)
