@@ -62,11 +62,14 @@ def pasid_option(command: F) -> F:
 
 
 def image_options(command: F) -> F:
-    """IMAGE, `--registers FILE` and `--rtaddr ADDR`: the arguments `image`, `registers` and `rtaddr`."""
+    """IMAGE, `--registers`, `--rtaddr` and `--base`: the arguments `image`, `registers`, `rtaddr` and `base`."""
+    base = click.option(
+        "--base", type=NUMBER, metavar="ADDR", help="Where IMAGE begins, if it is raw memory that does not begin at 0."
+    )
     rtaddr = click.option(
         "--rtaddr", type=NUMBER, metavar="ADDR", help="Root table address register, where the image has no registers."
     )
     registers = click.option(
-        "--registers", metavar="FILE", help="Registers of the unit: registers.json or a raw register page."
+        "--registers", metavar="FILE", help="Registers: registers.json, a raw page, the text of iommu_regset or of xp."
     )
-    return click.argument("image")(registers(rtaddr(command)))
+    return click.argument("image")(registers(rtaddr(base(command))))

@@ -24,6 +24,7 @@ def command(
     image: str,
     registers: str | None,
     rtaddr: int | None,
+    base: int | None,
     source: SourceId,
     iova: Iova,
     pasid: Pasid | None,
@@ -48,7 +49,7 @@ def command(
     if iova >= IOVA_LIMIT:
         raise click.BadParameter(f"{iova:#x} has more than 64 bits", param_hint="'IOVA'")
     request = Request(source, iova, Access(access), pasid)
-    with open_image(image) as memory:
+    with open_image(image, base) as memory:
         found = answer(memory, register_pages(memory, registers, rtaddr), request)
     if as_json:
         emit_json(answer_document(found))

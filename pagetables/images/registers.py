@@ -15,7 +15,7 @@ from pagetables.capabilities import Capabilities
 from pagetables.errors import ImageError
 from pagetables.images.compressed import compression, unpack
 from pagetables.images.elf_format import MAGIC, Note
-from pagetables.images.regset import register_text
+from pagetables.images.regset import as_text, register_text
 from pagetables.layouts.registers import (
     REGISTERS,
     Capability,
@@ -126,6 +126,10 @@ class RegisterPage:
         base = DEFAULT_BASE if self.base is None else self.base
         return NOTE_OWNER, 1, struct.pack("<Q", base) + self.data.ljust(PAGE_SIZE, b"\0")
 
+    def as_text(self) -> str:
+        """This page as QEMU's `xp` prints it; `load_units` reads it back."""
+        return as_text(DEFAULT_BASE if self.base is None else self.base, self.data, self.known)
+
 
 def load_registers(path: str | os.PathLike[str]) -> RegisterPage:
     """The registers in the file at `path`, which holds one unit; ImageError otherwise."""
@@ -145,8 +149,8 @@ def load_units(path: str | os.PathLike[str]) -> tuple[RegisterPage, ...]:
     data = _contents(name)
     if data.lstrip()[:1] == b"{":
         return (_from_json(name, data),)
-    if what := _foreign(data):
-        raise ImageError(f"{name}: {what}; {_EXPECTED}")
+    if not data or data.startswith(MAGIC):
+        raise ImageError(f"{name}: {'an ELF file, not registers' if data else 'empty'}; {_EXPECTED}")
     if (units := register_text(name, data)) is not None:
         return tuple(_checked(name, RegisterPage(unit.base, unit.page, unit.known)) for unit in units)
     if not SHORTEST <= len(data) <= PAGE_SIZE or len(data) % 4:
@@ -171,14 +175,6 @@ def _contents(name: str) -> bytes:
         plain = io.BytesIO()
         unpack(name, file, kind, plain, LONGEST_FILE)
         return plain.getvalue()
-
-
-def _foreign(data: bytes) -> str | None:
-    if not data:
-        return "empty"
-    if data.startswith(MAGIC):
-        return "an ELF file, not registers"
-    return None
 
 
 def _from_note(note: Note) -> RegisterPage | None:

@@ -10,7 +10,7 @@ from pagetables.address import PAGE_SIZE
 from pagetables.errors import ImageError
 from pagetables.layouts.registers import REGISTERS, Register
 
-__all__ = ["RegisterText", "register_text"]
+__all__ = ["RegisterText", "as_text", "register_text"]
 
 PREFACE = 256  # lines of a session, before the registers
 UNIT_LIMIT = 256  # a large machine has some dozen
@@ -49,6 +49,15 @@ def register_text(name: str, data: bytes) -> tuple[RegisterText, ...] | None:
                 units = read(name, lines, start)
                 return tuple(unit.checked(name) for unit in units)
     return None
+
+
+def as_text(base: int, page: bytes, known: frozenset[int] | None = None) -> str:
+    """The register page of a unit as `xp` prints it; words that are not `known` (None: all are) are left out."""
+    lines = []
+    for at in range(0, len(page) - WORD + 1, WORD):
+        if known is None or at in known:
+            lines.append(f"{base + at:016x}: 0x{int.from_bytes(page[at : at + WORD], 'little'):08x}\n")
+    return "".join(lines)
 
 
 class _Page:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagetables.errors import ImageError
-from pagetables.images.registers import load_registers, load_units
+from pagetables.images.registers import RegisterPage, load_registers, load_units
 from pagetables.images.regset import register_text
 from pagetables.layouts.registers import (
     Capability,
@@ -184,6 +184,13 @@ def test_the_recorded_registers_survive_the_way_through_xp(tmp_path, corpus):
 def test_damaged_xp_text_is_refused_with_its_line(tmp_path, text, message):
     with pytest.raises(ImageError, match=r"registers.txt: .*" + re.escape(message)):
         loaded(tmp_path, text)
+
+
+def test_a_page_written_as_text_reads_back_with_what_is_known_of_it(tmp_path):
+    first, second = loaded(tmp_path, unit("dmar0", 0xFED90000) + unit("dmar1", 0xFED91000))
+    assert loaded(tmp_path, first.as_text() + second.as_text()) == (first, second)
+    whole = RegisterPage(0xFED90000, PAGE)
+    assert loaded(tmp_path, whole.as_text())[0].data[: len(PAGE)] == PAGE
 
 
 LINES = st.one_of(
