@@ -177,7 +177,7 @@ void core_map_undo(struct core_mapper *mapper)
 
 static bool is_page(const struct core_mapper *mapper, uint64_t iova, uint64_t gpa)
 {
-    return !((iova | gpa) & (PAGE_SIZE - 1)) && iova < mapper->limit && !(gpa >> 52);
+    return !(iova & (PAGE_SIZE - 1)) && iova < mapper->limit && !(gpa & ~SS_PTE_ADDR);
 }
 
 static int map_page(struct core_mapper *mapper, uint64_t iova, uint64_t gpa, uint64_t bits)
@@ -209,15 +209,15 @@ static uint64_t map_found(const struct core_mapper *mapper, uint8_t *const *entr
     return i;
 }
 
-/* Pages that follow in the table of an entry just written. */
+/* Pages that follow in the table of the page before them, which was just mapped. */
 static uint64_t map_neighbours(const struct core_mapper *mapper, uint8_t *table, const uint64_t *iovas,
                                const uint64_t *gpas, uint64_t count, uint64_t bits)
 {
-    uint64_t region = iovas[-1] >> level_shift(2), present = mapper->present;
+    uint64_t base = iovas[-1], present = mapper->present;
     uint64_t i = 0;
-    for (; i < count && iovas[i] >> level_shift(2) == region; i++) {
-        uint8_t *at = table + (iovas[i] >> 9 & 8 * (ENTRIES - 1));
-        if (((iovas[i] | gpas[i]) & (PAGE_SIZE - 1)) | gpas[i] >> 52 | (core_get_at(at) & present))
+    for (; i < count; i++) {
+        uint8_t *at = table + table_offset(iovas[i]);
+        if ((iovas[i] ^ base) & ~INDEX || gpas[i] & ~SS_PTE_ADDR || core_get_at(at) & present)
             break;
         core_set_at(at, gpas[i] | bits);
     }
@@ -241,7 +241,7 @@ int core_map_many(struct core_mapper *mapper, const uint64_t *iovas, const uint6
             i += found;
         }
         if (found == CHUNK) {
-            uint8_t *table = entries[CHUNK - 1] - 8 * (iovas[i - 1] >> PAGE_SHIFT & (ENTRIES - 1));
+            uint8_t *table = entries[CHUNK - 1] - table_offset(iovas[i - 1]);
             i += map_neighbours(mapper, table, iovas + i, gpas + i, count - i, bits);
         } else if (i < count) {
             status = map_page(mapper, iovas[i], gpas[i], bits);

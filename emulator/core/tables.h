@@ -25,6 +25,14 @@ static inline uint64_t entry_address(uint64_t table, uint64_t iova, uint32_t lev
     return table + 8 * (iova >> level_shift(level) & (ENTRIES - 1));
 }
 
+/* Where an address is looked up in its level 1 table; these bits of it alone say so. */
+#define INDEX (UINT64_C(511) << PAGE_SHIFT)
+
+static inline uint64_t table_offset(uint64_t iova)
+{
+    return (iova & INDEX) >> (PAGE_SHIFT - 3);
+}
+
 static inline enum kind kind_of(const struct core_mapper *mapper, uint64_t entry, uint32_t level)
 {
     /* PS is bit 7 of both formats, and means a leaf at levels 2 and 3 only. */

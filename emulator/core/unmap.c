@@ -148,11 +148,11 @@ static uint64_t unmap_found(const struct core_mapper *mapper, uint8_t *const *en
 static uint64_t unmap_neighbours(const struct core_mapper *mapper, uint8_t *table, const uint64_t *iovas,
                                  uint64_t count)
 {
-    uint64_t region = iovas[-1] >> level_shift(2), present = mapper->present;
+    uint64_t base = iovas[-1], present = mapper->present;
     uint64_t i = 0;
-    for (; i < count && iovas[i] >> level_shift(2) == region; i++) {
-        uint8_t *at = table + (iovas[i] >> 9 & 8 * (ENTRIES - 1));
-        if (iovas[i] & (PAGE_SIZE - 1) || !(core_get_at(at) & present))
+    for (; i < count; i++) {
+        uint8_t *at = table + table_offset(iovas[i]);
+        if ((iovas[i] ^ base) & ~INDEX || !(core_get_at(at) & present))
             break;
         core_set_at(at, 0);
     }
@@ -185,7 +185,7 @@ int core_unmap_many(struct core_mapper *mapper, const uint64_t *iovas, uint64_t 
             i += found;
         }
         if (found == CHUNK) {
-            uint8_t *table = entries[CHUNK - 1] - 8 * (iovas[i - 1] >> PAGE_SHIFT & (ENTRIES - 1));
+            uint8_t *table = entries[CHUNK - 1] - table_offset(iovas[i - 1]);
             i += unmap_neighbours(mapper, table, iovas + i, count - i);
         }
         mapper->total += (i - start) * PAGE_SIZE;
