@@ -60,8 +60,8 @@ _ALL = (
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
 
 
-def run(names: Iterable[str] = (), progress: Callable[[str], None] = lambda name: None) -> list[Outcome]:
-    """The outcomes of the benchmarks named, or of all; `progress` hears each name before it runs."""
+def run(names: Iterable[str] = (), progress: Callable[[int], None] = lambda done: None) -> list[Outcome]:
+    """The outcomes of the benchmarks named, or of all; `progress` hears of each that is done."""
     chosen = list(names) or list(BENCHMARKS)
     for name in chosen:
         if name not in BENCHMARKS:
@@ -69,8 +69,8 @@ def run(names: Iterable[str] = (), progress: Callable[[str], None] = lambda name
     scene = Scene()
     outcomes = []
     for name in chosen:
-        progress(name)
         benchmark = BENCHMARKS[name]
         timing = interleaved(benchmark.make(scene), ROUNDS)
         outcomes.append(Outcome(name, benchmark.about, timing.limit_ns, timing.ours_ns, benchmark.target))
+        progress(1)
     return outcomes
