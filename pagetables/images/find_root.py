@@ -104,12 +104,16 @@ def _candidate(judge: Plausibility, address: int, entries: npt.NDArray[np.uint64
     sound = devices / (devices + bad) if devices else 0.0
     confidence = min((1 - 2**-points) * sound**2, SUREST)
     reasons = [
-        f"{devices} devices in {sum(one.devices > 0 for one in verdicts)} context tables",
-        f"{len(mapped)} sets of paging tables that map something, {len(empty)} that map nothing",
+        f"{_count(devices, 'device')} in {_count(sum(one.devices > 0 for one in verdicts), 'context table')}",
+        f"{_count(len(mapped), 'set')} of paging tables with mappings, {len(empty)} without",
     ]
-    reasons += [f"{passed} spaces that pass through"] if passed else []
-    reasons += [f"{bad} entries that make no sense"] if bad else []
+    reasons += [f"{_count(passed, 'space')} without translation"] if passed else []
+    reasons += [f"{bad} root and context entries that make no sense"] if bad else []
     return Candidate(Gpa(address), mode, round(confidence, 2), devices, tuple(reasons))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _verdicts(judge: Plausibility, entries: npt.NDArray[np.uint64], mode: TableMode) -> Iterator[Verdict]:

@@ -89,7 +89,7 @@ def _pages(memory: Memory, irta: InterruptRemappingTableAddress) -> Iterator[tup
     start = irta.irta << PAGE_SHIFT
     for at in range(start, start + _table_size(irta), PAGE_SIZE):
         try:
-            yield at, memory.read(at, PAGE_SIZE)
+            yield at, memory.read(at, min(PAGE_SIZE, _table_size(irta)))
         except NoMemory:
             yield at, None
 

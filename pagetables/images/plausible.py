@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from pagetables.address import PAGE_SHIFT, PAGE_SIZE
 from pagetables.bits import Word
+from pagetables.errors import InputError
 from pagetables.formats import FIRST_STAGE, SECOND_STAGE, Format
 from pagetables.layouts.context import LegacyContextEntry, ScalableContextEntry
 from pagetables.layouts.pasid import PasidDirectoryEntry, PasidTableEntry
@@ -23,6 +25,9 @@ from pagetables.layouts.values import LegacyTranslation, TranslationType
 __all__ = ["Holding", "Plausibility", "Verdict"]
 
 PATHS = 4  # of a table, tried before it counts as empty
+SPACES = 256  # of one device, looked at
+WORK = 1 << 24  # entries judged; a machine's real tables take some ten thousand
+CONTEXTS = 4096  # verdicts kept
 _DIRECTORY = struct.Struct("<512Q")
 _NOTHING = bytes(PAGE_SIZE)
 _MEMORY_TYPES = 0b11111 << 91  # EMT, PWT and PCD of a PASID entry: reserved since revision 4.0, used before
@@ -58,6 +63,12 @@ class Plausibility:
         self._memory = memory
         self._contexts: dict[tuple[int, bool], Verdict] = {}
         self._tables: dict[tuple[int, int, bool], bool | None] = {}
+        self._work = WORK
+
+    def _spend(self, entries: int) -> None:
+        self._work -= entries
+        if self._work < 0:
+            raise InputError(f"more than {WORK:,} entries look like tables: nobody could tell which are")
 
     def is_page(self, address: int) -> bool:
         """True if `address` is a page of this memory, and not the first one, to which stray zeros point."""
@@ -66,8 +77,12 @@ class Plausibility:
     def context_table(self, address: int, scalable: bool) -> Verdict:
         """What the page at `address` looks like as a context table of legacy or scalable mode."""
         key = address, scalable
+        self._spend(1)
         if key not in self._contexts:
+            if len(self._contexts) == CONTEXTS:
+                self._contexts.clear()
             page = self._memory.read(address, PAGE_SIZE)
+            self._spend(PAGE_SIZE // 16)
             spaces = self._scalable(page) if scalable else self._legacy(page)
             self._contexts[key] = _judged(list(spaces))
         return self._contexts[key]
@@ -90,9 +105,10 @@ class Plausibility:
             if not entry.p or entry & ScalableContextEntry.reserved_mask or not self.is_page(directory):
                 yield [None]
             else:
-                yield list(self._directory(directory))
+                yield list(islice(self._directory(directory), SPACES))
 
     def _directory(self, address: int) -> Iterator[_Space | None]:
+        self._spend(64)
         for raw in _DIRECTORY.unpack(self._memory.read(address, PAGE_SIZE)):
             entry = PasidDirectoryEntry(raw)
             table = entry.smptblptr << PAGE_SHIFT
@@ -101,6 +117,7 @@ class Plausibility:
                 return
             if raw:
                 for word in _entries(self._memory.read(table, PAGE_SIZE), PasidTableEntry):
+                    self._spend(1)
                     yield self._pasid_entry(PasidTableEntry(word))
 
     def _pasid_entry(self, entry: PasidTableEntry) -> _Space | None:
@@ -122,6 +139,7 @@ class Plausibility:
         # True if the table maps anything, False if it is empty, None if it is no table.
         key = table, level, first
         if key not in self._tables:
+            self._spend(64)
             self._tables[key] = None  # for a table that leads to itself
             if self.is_page(table):
                 self._tables[key] = self._looks_into(table, level, FIRST_STAGE if first else SECOND_STAGE)

@@ -7,6 +7,8 @@ import struct
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pagetables.errors import InputError, NoMemory
 from pagetables.images.acpi import find_dmar
@@ -149,6 +151,18 @@ def test_both_queues_are_kept_with_the_tables(tmp_path):
     assert open_image(tmp_path / "out.elf").regions == ((0x10000, 0x2000), (0x20000, 0x1000))
 
 
+def test_what_lies_behind_a_short_interrupt_table_does_not_leak(tmp_path):
+    memory = PhysicalMemory([(0, 1 << 20)])
+    memory.write(0x10000, b"s" * PAGE)
+    memory.write(0x10000, struct.pack("<QQ", 0x230001, 0x10) + bytes(48))
+    page = bytearray(PAGE)
+    for at, value in ((0, 0x10), (0x1C, 0x01000000), (0xB8, 0x10000 | 1)):  # VER, GSTS.IRTPS, IRTA: 4 entries
+        struct.pack_into("<I", page, at, value)
+    write_elf(tmp_path / "in.elf", memory)
+    convert(open_image(tmp_path / "in.elf"), tmp_path / "out.elf", (RegisterPage(0, bytes(page)),), tables_only=True)
+    assert open_image(tmp_path / "out.elf").read(0x10000, PAGE) == memory.read(0x10000, 64) + bytes(PAGE - 64)
+
+
 def acpi(extended: bool, pointer: int = 0xF5A40) -> PhysicalMemory:
     """Memory with a DMAR table as firmware leaves it: behind another table, in the middle of a page."""
     memory = PhysicalMemory([(0, 1 << 20), (0x7FE0000, 0x10000)])
@@ -195,6 +209,15 @@ def test_a_damaged_chain_leads_to_no_dmar_table(damage):
     memory = acpi(True)
     memory.write(*damage)
     assert find_dmar(memory) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from([0xF5A40, 0x7FE1000, 0x7FE2A70]), st.integers(0, 99), st.binary(max_size=9))))
+def test_no_chain_does_more_than_lead_nowhere(writes):
+    memory = acpi(True)
+    for page, offset, data in writes:
+        memory.write(page + offset, data)
+    found = find_dmar(memory)
+    assert found is None or found.table.startswith(b"DMAR")
 
 
 def test_the_recorded_images_have_their_dmar_table(tmp_path, corpus):

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagetables.errors import InputError
+from pagetables.images import plausible
 from pagetables.images.find_root import LIKELY, find_roots
 from pagetables.images.opening import open_image
 from pagetables.images.registers import RegisterPage
@@ -58,7 +60,7 @@ def test_one_device_with_mappings_is_enough_in_a_sea_of_noise(words, mode):
     assert found.rtaddr == ROOT | mode << 10
     assert found.confidence > 0.8
     assert found.devices == 1
-    assert found.reasons[0] == "1 devices in 1 context tables"
+    assert found.reasons[0] == "1 device in 1 context table"
 
 
 def test_first_stage_tables_count_as_well():
@@ -78,7 +80,7 @@ def test_a_unit_that_lets_everything_pass_is_found_when_it_has_some_devices():
         words |= {CONTEXT + 128 * device: 0x9, CONTEXT + 128 * device + 8: 1 << 8 | 2}
     (found,) = find_roots(filled(ram(), words))
     assert found.confidence > LIKELY
-    assert "10 spaces that pass through" in found.reasons
+    assert "10 spaces without translation" in found.reasons
     one = {at: value for at, value in words.items() if at < CONTEXT + 128}
     assert [one.confidence > LIKELY for one in find_roots(filled(ram(), one))] == [False]
 
@@ -107,7 +109,7 @@ def test_entries_that_make_no_sense_beside_others_lower_the_confidence():
     sound = find_roots(filled(ram(), LEGACY))[0]
     worse = find_roots(filled(ram(), LEGACY | {CONTEXT + 16: 0xDEAD}))[0]
     assert worse.confidence < sound.confidence
-    assert "1 entries that make no sense" in worse.reasons
+    assert "1 root and context entries that make no sense" in worse.reasons
 
 
 def test_two_units_are_two_candidates_the_surer_first():
@@ -186,6 +188,15 @@ def test_every_recording_gives_its_root_table_away(corpus):
         assert found[0].rtaddr == page.root_table, path.parent.name
         assert found[0].confidence > 0.95
         assert len([one for one in found if one.confidence >= LIKELY]) == 1
+
+
+def test_memory_that_looks_like_tables_everywhere_is_given_up(monkeypatch):
+    monkeypatch.setattr(plausible, "WORK", 1 << 14)
+    memory = PhysicalMemory([(0, 2 * MIB)])
+    for page in range(PAGE, 2 * MIB, PAGE):  # every page leads to every other
+        memory.write(page, b"".join(struct.pack("<Q", at | 1) for at in range(PAGE, 2 * MIB, PAGE)))
+    with pytest.raises(InputError, match="entries look like tables"):
+        find_roots(memory)
 
 
 PLACES = st.sampled_from([ROOT, CONTEXT, DIRECTORY, PASIDS, TOP, MIDDLE, LEAVES])
