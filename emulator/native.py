@@ -10,7 +10,7 @@ from emulator.engine import EngineName, Iotlb, IotlbGeometry, QueueState
 from emulator.native_iotlb import NativeIotlb
 from emulator.native_mapper import NativeMapper
 from emulator.native_memory import bind, load_core
-from pagetables.address import Gpa
+from pagetables.address import PAGE_SIZE, Gpa
 from pagetables.capabilities import Capabilities
 from pagetables.errors import VtdError
 from pagetables.fault import Fault, FaultReason
@@ -18,7 +18,7 @@ from pagetables.formats import rules
 from pagetables.mapper import PageTable, TableAllocator
 from pagetables.memory import PhysicalMemory
 from pagetables.request import Access, Permissions, Request, Translation
-from pagetables.source import Source
+from pagetables.source import Source, TranslationType
 
 if TYPE_CHECKING:
     from emulator._core import Lib
@@ -135,9 +135,7 @@ class NativeEngine:
         return space
 
     def _make_space(self, source: Source, capabilities: Capabilities) -> Any:
-        for levels in (source.ss_levels, source.fs_levels):
-            if not 0 <= levels <= 5:
-                raise VtdError(f"tables have at most 5 levels, not {levels}")
+        _check_tables(source)
         rule = rules(capabilities, source)
         space = self.ffi.new("struct core_space *")
         space.second = (
@@ -167,6 +165,17 @@ class NativeEngine:
         unit.queue_base, unit.queue_size, unit.slot = queue.base, queue.size, queue.slot
         unit.address_limit, unit.mask_limit = queue.capabilities.address_limit, 0 if mask is None else mask + 1
         return unit
+
+
+def _check_tables(source: Source) -> None:
+    stages = {
+        TranslationType.FIRST_STAGE: ((source.fs_levels, source.fs_table),),
+        TranslationType.SECOND_STAGE: ((source.ss_levels, source.ss_table),),
+        TranslationType.NESTED: ((source.fs_levels, source.fs_table), (source.ss_levels, source.ss_table)),
+    }
+    for levels, table in stages.get(source.translation, ()):
+        if not 1 <= levels <= 5 or table % PAGE_SIZE:
+            raise VtdError(f"{levels} levels of tables from {table:#x} on: expected 1 to 5, and a page-aligned root")
 
 
 def _native(iotlb: Iotlb) -> NativeIotlb:

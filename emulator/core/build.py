@@ -21,7 +21,7 @@ from emulator.core.generate import header  # noqa: E402
 __all__ = ["COMPILE_ARGS", "SOURCES", "builder", "cdef_text", "write_layout"]
 
 SOURCES = ["iotlb.c", "walk.c", "walk_many.c", "translate.c", "map.c", "unmap.c", "queue.c", "replay.c"]
-HEADERS = ["core.h", "layout.h", "memory.h", "tables.h"]
+HEADERS = ["core.h", "iotlb.h", "layout.h", "memory.h", "queue.h", "tables.h"]
 COMPILE_ARGS = ["-std=gnu11", "-O3", "-fno-semantic-interposition", "-Wall", "-Wextra", "-Werror=implicit"]
 
 
