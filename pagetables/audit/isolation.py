@@ -40,16 +40,13 @@ def _shared_memory(scene: Scene) -> Iterator[Hit]:
     for members, ranges in islice(shared_ranges(sets), COMBINATIONS):
         domains = [scene.domains[index] for index in members]
         writers = [one for one in domains if len(one.writable & ranges)]
-        if not writers:
-            continue
-        start = next(iter(ranges))[0]
+        start, size = next(iter(ranges))
         text = (
             f"{human_size(ranges.size)} in {count(len(ranges), 'piece')}, the first at {start:#x}, reachable by "
-            f"{names(map(_first, domains))}; {names(map(_first, writers))} can write them"
+            f"{names(map(_first, domains))}; {names(map(_first, writers)) or 'none'} can write them"
         )
-        severity = Severity.WARNING if ranges.largest > SMALL else Severity.NOTE
-        devices = tuple(one.devices[0] for one in domains)
-        yield Hit(severity, text, Subject(devices, start, next(iter(ranges))[1]))
+        severity = Severity.WARNING if writers and ranges.largest > SMALL else Severity.NOTE
+        yield Hit(severity, text, Subject(tuple(one.devices[0] for one in domains), start, size))
 
 
 def _first(domain: Domain) -> str:
