@@ -16,7 +16,8 @@ __all__ = ["Hints", "Region", "RegionKind", "parse_hints", "parse_symbols", "rea
 
 KERNEL_MAP = 0xFFFF_FFFF_8000_0000  # x86-64: the kernel's image is linked to this address plus where it lies
 ADDRESS_LIMIT = 1 << 52
-LONGEST_FILE = 64 << 20
+LONGEST_SYMBOLS = 64 << 20  # bytes of a file
+LONGEST_HINTS = 1 << 20
 _SYMBOL = re.compile(rb"([0-9a-fA-F]{8,16}) +([A-Za-z?]) +(\S+)")
 _RESOURCE = re.compile(r" *([0-9a-f]+)-([0-9a-f]+) : (.+)")
 
@@ -69,7 +70,7 @@ _TABLES = ("init_top_pgt", "swapper_pg_dir", "level4_kernel_pgt", "level3_kernel
 
 def read_symbols(path: str, hints: Hints = Hints()) -> tuple[Region, ...]:
     """The regions that the System.map (or /proc/kallsyms) at `path` tells; InputError if it is none."""
-    return parse_symbols(_contents(path), path, hints)
+    return parse_symbols(_contents(path, LONGEST_SYMBOLS), path, hints)
 
 
 def parse_symbols(data: bytes, name: str = "symbols", hints: Hints = Hints()) -> tuple[Region, ...]:
@@ -115,7 +116,7 @@ def _checked(name: str, region: Region) -> Region:
 
 def read_hints(path: str) -> Hints:
     """The hints in the file at `path`: YAML, or the text of /proc/iomem; InputError otherwise."""
-    return parse_hints(_contents(path), path)
+    return parse_hints(_contents(path, LONGEST_HINTS), path)
 
 
 def parse_hints(data: bytes, name: str = "hints") -> Hints:
@@ -200,6 +201,9 @@ def _resources(text: str, name: str) -> Iterator[Region]:
         raise InputError(f"{name}: every address is 0 (/proc/iomem shows them to root only)")
 
 
-def _contents(path: str) -> bytes:
+def _contents(path: str, longest: int) -> bytes:
     with open(path, "rb") as file:
-        return file.read(LONGEST_FILE)
+        data = file.read(longest + 1)
+    if len(data) > longest:
+        raise InputError(f"{path}: longer than {longest} bytes, which is more than there is to say")
+    return data
