@@ -31,6 +31,7 @@ BEFORE_RECORDING = 10_000 * MILLISECOND  # from the first event on: what was map
 DOUBLE_MAP = "double map"
 NEVER_MAPPED = "unmap of what is not mapped"
 WRONG_SIZE = "unmap of another size"
+EMPTY = "a range of no bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ class _Bookkeeper:
             handle = apply.get(kind)
             if handle is None:
                 self._order.append(row)
+            elif not self._size[row]:
+                self._ledger.skipped.append((row, EMPTY))
             else:
                 handle(row)
         self._ledger.order = np.array(self._order, np.int64)

@@ -44,7 +44,7 @@ class Machine:
         self.settings = settings
         self.profile = load_profile(settings.profile)
         self.engine = engine or load_engine(settings.engine)
-        regions = tuple(settings.ram or ram or DEFAULT_RAM)
+        regions = settings.ram or _within(self.profile, settings.kernel_size, ram or DEFAULT_RAM)
         start = _kernel_start(regions)
         _check_width(start + settings.kernel_size, self.profile)
         self.memory = PhysicalMemory([*regions, (start, settings.kernel_size)])
@@ -93,6 +93,12 @@ def table_shape(settings: Settings, profile: Profile) -> TableShape:
         )
     leaves = can.first_stage_leaf_levels if first else can.second_stage_leaf_levels
     return TableShape(settings.stage, settings.levels, settings.leaves & leaves)
+
+
+def _within(profile: Profile, kernel: int, regions: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    # RAM that nobody asked for is only as much as the unit can address, with kernel memory above it.
+    top = max((profile.capabilities.address_limit - kernel) // ROUND * ROUND, ROUND)
+    return tuple((start, min(size, top - start)) for start, size in regions if start < top)
 
 
 def _kernel_start(regions: Sequence[tuple[int, int]]) -> int:

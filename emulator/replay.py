@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from emulator.ledger import keep_ledger
 from emulator.machine import Machine
 from emulator.mapping.dma import failure_cause
@@ -22,10 +24,10 @@ from emulator.trace.columns import NO_PASID, NO_SOURCE, Columns
 from emulator.trace.event import READ, WRITE, Kind
 from emulator.trace.live import Live, Range
 from emulator.trace.trace import Trace
-from pagetables.address import PAGE_SIZE, Gpa, Iova, Pasid, SourceId
+from pagetables.address import Gpa, Iova, Pasid, SourceId
 from pagetables.errors import MappingError
 from pagetables.fault import Fault
-from pagetables.request import Access, Permissions, Request
+from pagetables.request import Access, Permissions, Request, Translation
 
 __all__ = ["Replay", "Row", "RowFault", "needed_ram", "replay", "row_at"]
 
@@ -34,6 +36,7 @@ Progress = Callable[[int], None]
 STAND_IN_BUS = 0xFE  # requesters for spaces that no event ascribes to a device
 HOLE = 0xFEC0_0000  # from here to 4 GiB: interrupt controllers and register pages, never RAM
 FOUR_GIB = 1 << 32
+MOST_RAM = np.uint64(16 << 40)
 ROUND = 1 << 20
 REPORT_EVERY = 1024
 _LEVELS = [frozenset(level for level in (1, 2, 3) if mask >> level - 1 & 1) or None for mask in range(8)]
@@ -69,9 +72,13 @@ class RowFault(NamedTuple):
 
 
 def needed_ram(columns: Columns) -> tuple[tuple[int, int], ...]:
-    """RAM regions that hold every address the trace maps to: from 0, and from 4 GiB where it goes that far."""
+    """RAM regions that hold what the trace maps to: from 0, and from 4 GiB where it goes that far.
+
+    What lies in the hole below 4 GiB or beyond `MOST_RAM` is no RAM but another device's registers.
+    """
     maps = columns.kind == Kind.MAP
-    ends = columns.gpa[maps] + columns.size[maps]
+    gpa, size = columns.gpa[maps], columns.size[maps]
+    ends = (gpa + size)[(gpa < MOST_RAM) & (size <= MOST_RAM - np.minimum(gpa, MOST_RAM))]
     low = int(ends[ends <= HOLE].max(initial=ROUND))
     high = int(ends.max(initial=0))
     regions = [(0, -(-low // ROUND) * ROUND)]
@@ -225,21 +232,25 @@ class Replay:
         pasid = None if row.pasid == NO_PASID else Pasid(row.pasid)
         self.applied["access"] += 1
         access = _ACCESS.get(row.access, Access.READ)
-        for page in range(row.iova // PAGE_SIZE, (row.iova + max(row.size, 1) - 1) // PAGE_SIZE + 1):
-            iova = Iova(max(row.iova, page * PAGE_SIZE))
-            self._request(row, Request(SourceId(source), iova, access, pasid))
+        at, end = row.iova, row.iova + max(row.size, 1)
+        while at < end:  # from page to page; the first fault ends it
+            answer = self._request(row, Request(SourceId(source), Iova(at), access, pasid))
+            if isinstance(answer, Fault):
+                return
+            at = (at >> answer.page_shift) + 1 << answer.page_shift
 
     def _requester(self, space: int) -> int:
         devices = self.trace.spaces[space].devices
         return devices[0] if devices else self.stand_ins.get(space, STAND_IN_BUS << 8)
 
-    def _request(self, row: Row, request: Request) -> None:
+    def _request(self, row: Row, request: Request) -> Translation | Fault:
         answer = self.machine.unit.translate(request)
         if isinstance(answer, Fault):
             self.faults.append(RowFault(row.event, row.file, row.line, answer))
             self.machine.driver.clear_faults()
         elif row.space in self.domains and self.machine.policy.is_stale(self.domains[row.space], request.iova):
             self.machine.policy.window.accesses += 1
+        return answer
 
     def _attach(self, row: Row) -> None:
         if row.source == NO_SOURCE:

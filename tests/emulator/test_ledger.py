@@ -104,6 +104,12 @@ def test_events_that_map_nothing_keep_their_place() -> None:
     assert kept.order.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_a_range_of_no_bytes_is_skipped() -> None:
+    kept = ledger(Script().map(0x1000, 0, 0).unmap(0x1000, 0))
+    assert kept.skipped == [(0, "a range of no bytes"), (1, "a range of no bytes")]
+    assert kept.misuse == []
+
+
 def test_an_empty_trace_has_an_empty_ledger() -> None:
     assert ledger(Script()).order.tolist() == []
 

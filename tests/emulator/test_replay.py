@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
@@ -92,6 +93,28 @@ def test_an_access_is_translated_page_by_page_and_its_faults_are_listed(engine) 
     assert fault["meaning"]
 
 
+def test_an_access_ends_at_its_first_fault_and_goes_by_the_page_it_meets(engine) -> None:
+    script = Script().attach().map(0x4000_0000, 0, GIGA).map(0x8000_0000, 0, GIGA).access(0x4000_0000, 1 << 60)
+    faults = run(engine, script).report.faults
+    assert [fault["iova"] for fault in faults] == ["0xc0000000"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_wild_numbers_are_counted_and_never_fatal(engine, seed: int) -> None:
+    chance = random.Random(seed)
+    edges = [0, 1, PAGE, 1 << 38, 1 << 47, (1 << 48) - PAGE, 1 << 52, 1 << 63, (1 << 64) - PAGE, (1 << 64) - 1]
+    script = Script().attach()
+    for _ in range(30):
+        iova, gpa = chance.choice([*edges, chance.getrandbits(64)]), chance.choice([*edges, chance.getrandbits(40)])
+        size = chance.choice([0, 1, PAGE, 3 * PAGE, 1 << 62, (1 << 64) - 1])
+        what = chance.choice([script.map, script.unmap, script.access])
+        if what == script.map:
+            script.map(iova, gpa, size)
+        else:
+            what(iova, size)
+    run(engine, script)
+
+
 def test_each_fault_is_recorded_by_a_unit_whose_records_are_cleared(engine) -> None:
     done = run(engine, Script().attach().access(0x1000).access(0x2000))
     assert len(done.report.faults) == 2
@@ -163,6 +186,24 @@ def test_ram_covers_what_is_mapped_with_the_hole_below_4_gib_left_out() -> None:
     high = Script().map(0x1000, 0x1234000).map(0x2000, 5 * GIGA).map(0x3000, 0xFED0_0000).trace().columns
     assert needed_ram(high) == ((0, 0x1300000), (4 * GIGA, GIGA + MEGA))
     assert needed_ram(Script().trace().columns) == ((0, MEGA),)
+
+
+def test_what_lies_far_out_is_no_ram() -> None:
+    far = Script().map(0x1000, 0x5000).map(0x2000, 56 << 40).map(0x3000, (1 << 64) - PAGE, 2 * PAGE)
+    assert needed_ram(far.trace().columns) == ((0, MEGA),)
+
+
+def test_an_address_of_another_device_is_mapped_though_it_is_no_ram(engine) -> None:
+    done = run(engine, Script().attach().map(0x1000, 56 << 40).map(0x2000, 0xFED0_0000))
+    assert ask(done, 0x1000).gpa == 56 << 40
+    assert ask(done, 0x2000).gpa == 0xFED0_0000
+
+
+def test_ram_is_no_more_than_the_unit_can_address(engine) -> None:
+    script = Script().attach().map(0x1000, 600 * GIGA).map(0x2000, 0x5000)
+    done = run(engine, script, profile="qemu-7.2", levels=3)
+    assert done.report.failed["address"] == 1
+    assert done.machine.memory.span <= 512 * GIGA
 
 
 def test_deferred_invalidation_leaves_a_window_that_accesses_can_hit(engine) -> None:
