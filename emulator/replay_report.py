@@ -165,13 +165,17 @@ def _notes(run: Replay) -> list[str]:
         names = ", ".join(map(format_source_id, sorted(run.stand_ins.values())))
         notes.append(f"what no event ascribes to a device was replayed for the stand-in requesters {names}")
     if run.unknown_access:
-        notes.append(f"{run.unknown_access} maps do not say which access they are for: mapped for reads and writes")
+        notes.append(f"{_of(run.unknown_access, 'map')} of unknown access: mapped for reads and writes")
     if run.lost_unmaps:
-        notes.append(f"{run.lost_unmaps} unmaps are of mappings that this machine had refused")
+        notes.append(f"{_of(run.lost_unmaps, 'unmap')} of mappings that this machine had refused")
     if run.failed["address"]:
         levels = run.machine.settings.levels
-        notes.append(f"{run.failed['address']} maps are beyond {levels}-level tables; see --set levels=5")
+        notes.append(f"{_of(run.failed['address'], 'map')} beyond {levels}-level tables; levels=5 reaches furthest")
     if run.refused_unmaps:
         event, why = run.refused_unmaps[0]
-        notes.append(f"{len(run.refused_unmaps)} unmaps were refused, the first at event {event}: {why}")
+        notes.append(f"{_of(len(run.refused_unmaps), 'unmap')} refused, the first at event {event}: {why}")
     return notes
+
+
+def _of(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -74,7 +74,7 @@ def test_a_write_only_mapping_is_readable_by_the_rule_of_kernel_6(engine, rule: 
 def test_a_map_of_unknown_access_is_for_both_and_said_so(engine) -> None:
     done = run(engine, Script().attach().map(0x1000, 0x5000, access="-"))
     assert isinstance(ask(done, 0x1000, Access.WRITE), Translation)
-    assert "1 maps do not say which access" in done.report.notes[0]
+    assert "1 map of unknown access" in done.report.notes[0]
 
 
 def test_large_pages_are_used_unless_the_trace_says_they_were_not(engine) -> None:
