@@ -41,7 +41,7 @@ void limit_walk(const uint8_t *base, uint64_t root, const uint64_t *iovas, uint6
     }
 }
 
-/* slots[2 * (set * 4 + way)]: key (page and domain-id in one word), then the page's address. Branch-free over 4 ways. */
+/* slots[2 * (set * 4 + way)]: key (page and domain-id in one word), then the page's address. No branch over 4 ways. */
 void limit_probe(const uint64_t *slots, uint64_t bits, uint64_t domain, const uint64_t *iovas, uint64_t count,
                  uint64_t *ret)
 {

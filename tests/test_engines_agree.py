@@ -21,7 +21,7 @@ from tests.conftest import REQUIRED
 from tests.scenes import contents, make_scene
 
 QUICK = range(60)
-LONG = range(60, 6000)
+LONG = range(60, 1500)
 PAGE = 4096
 
 

@@ -168,7 +168,8 @@ struct core_mapper {
     uint64_t at;
     uint32_t level;
     uint32_t permissions;
-    uint32_t remembering;      /* whether level 1 tables met are kept below: only while nobody else touches the tables */
+    /* Whether level 1 tables that were met are kept below: only while nobody else touches the tables. */
+    uint32_t remembering;
     uint64_t regions[8];       /* iova >> 21, at its own low bits; all ones: none */
     uint64_t region_tables[8];
 };
@@ -206,8 +207,8 @@ struct core_unit {
 /* Executes common descriptors from IQH on, advancing IQH; stops at IQT, or before one that is left to Python. Returns
  * how many it executed. */
 uint32_t core_queue_run(const struct core_unit *unit);
-/* Software's write of IQT, with what follows from it. 1 if the queue is empty afterwards; 0 if the unit in Python has to
- * be written to instead: the queue is off or in error, the tail is no place in it, or a descriptor was left. */
+/* Software's write of IQT, with what follows from it. 1 if the queue is empty afterwards; 0 if the unit in Python has
+ * to be written to instead: the queue is off or in error, the tail is no place in it, or a descriptor was left. */
 int core_unit_write_iqt(const struct core_unit *unit, uint64_t tail);
 
 /* -- replay ------------------------------------------------------------------------------------------------------ */

@@ -45,7 +45,8 @@ int core_iotlb_lookup(const struct core_iotlb *iotlb, uint64_t tag, uint64_t iov
         if (!iotlb->total[size])
             continue;
         uint32_t shift = size_shift(size);
-        const struct core_entry *entry = iotlb_probe(iotlb, tag | (uint64_t)shift << TAG_PAGE_SHIFT_SHIFT, iova >> shift);
+        uint64_t whole = tag | (uint64_t)shift << TAG_PAGE_SHIFT_SHIFT;
+        const struct core_entry *entry = iotlb_probe(iotlb, whole, iova >> shift);
         if (entry) {
             *ret = *entry;
             return 1;
@@ -95,7 +96,8 @@ static void drop_everywhere(struct core_iotlb *iotlb, const struct doomed *doome
 }
 
 /* Drop the pages first..last (both of this size) that are doomed. */
-static void drop_pages(struct core_iotlb *iotlb, const struct doomed *doomed, uint32_t size, uint64_t first, uint64_t last)
+static void drop_pages(struct core_iotlb *iotlb, const struct doomed *doomed, uint32_t size, uint64_t first,
+                       uint64_t last)
 {
     uint64_t sets = UINT64_C(1) << iotlb->set_bits;
     uint32_t domain_id = (uint32_t)(doomed->value >> TAG_DOMAIN_SHIFT) & 0xffff;

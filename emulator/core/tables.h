@@ -60,7 +60,7 @@ static inline int refuse(struct core_mapper *mapper, int status, uint64_t iova, 
     return status;
 }
 
-/* -- plain descents: what nearly every walk is, as loads and masks, with everything odd left to the caller ----------- */
+/* -- plain descents: what nearly every walk is, as loads and masks, with everything odd left to the caller --- */
 
 /* The tables below one root, as far as they lie in the root's own region of memory; offsets are from its start. */
 struct descent {
@@ -124,7 +124,7 @@ static inline void find_entries(const struct descent *descent, const uint64_t *i
         descend(descent, 5, iovas, entries, granted);
 }
 
-/* -- what a mapper remembers ---------------------------------------------------------------------------------------- */
+/* -- what a mapper remembers --------------------------------------------------------------------------------- */
 
 static inline void remember(struct core_mapper *mapper, uint64_t iova, uint64_t table)
 {
