@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from pagetables.address import Gpa, Pasid, SourceId, format_source_id
+from pagetables.severity import Severity
 
 if TYPE_CHECKING:
     from pagetables.audit.scene import Scene
@@ -16,19 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["FINDING_LIMIT", "Device", "Finding", "Hit", "Rule", "Severity", "Subject", "rule"]
 
 FINDING_LIMIT = 1000  # findings of one rule: a damaged image can cause 2**36
-
-
-class Severity(enum.IntEnum):
-    """How bad: a note is worth knowing, a warning deserves a decision, an error breaks isolation or the tables."""
-
-    NOTE = 1
-    WARNING = 2
-    ERROR = 3
-
-    @property
-    def text(self) -> str:
-        """`note`, `warning` or `error`."""
-        return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True, order=True)

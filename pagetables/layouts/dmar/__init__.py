@@ -45,6 +45,7 @@ __all__ = [
     "Unknown",
     "build",
     "parse",
+    "parse_structure",
 ]
 
 _KNOWN: dict[int, tuple[type[Any], Any]] = {
@@ -65,7 +66,7 @@ def parse(data: bytes) -> DmarTable:
         right = (head.checksum - sum(data)) & 0xFF
         raise InputError(f"DMAR table: checksum {head.checksum:#04x} at offset 9, expected {right:#04x}")
     kept = {field.name: head[field.name] for field in dataclasses.fields(DmarTable) if field.name in head}
-    structures = tuple(_structure(chunk, at) for at, chunk in _split(data, HEADER.sizeof()))
+    structures = tuple(parse_structure(chunk, at) for at, chunk in _split(data, HEADER.sizeof()))
     return DmarTable(**{**kept, "haw": head.haw + 1}, structures=structures)
 
 
@@ -94,7 +95,8 @@ def _split(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
         at += length
 
 
-def _structure(chunk: bytes, at: int) -> Structure:
+def parse_structure(chunk: bytes, at: int) -> Structure:
+    """The structure that is `chunk`, at offset `at` of its table; InputError where it is damaged."""
     type_ = HEAD.parse(chunk).type
     if type_ not in _KNOWN:
         return Unknown(type_, chunk[HEAD.sizeof() :])
