@@ -10,18 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from pagetables.address import PAGE_SHIFT, PAGE_SIZE, DomainId, Gpa, Iova, Pasid, SourceId, level_shift
+from pagetables.address import PAGE_SHIFT, PAGE_SIZE, DomainId, Gpa, Pasid, SourceId, level_shift
 from pagetables.bits import Word
 from pagetables.capabilities import Capabilities
-from pagetables.errors import NoMemory
 from pagetables.fault import FaultReason
 from pagetables.formats import formats, rules
+from pagetables.guest_memory import GuestMemory
 from pagetables.layouts.context import LegacyContextEntry, LegacyRootEntry, ScalableContextEntry, ScalableRootEntry
 from pagetables.layouts.pasid import PasidDirectoryEntry, PasidTableEntry
 from pagetables.layouts.registers import RootTableAddress
 from pagetables.layouts.values import LegacyTranslation, TableMode
 from pagetables.memory import Memory
-from pagetables.request import Access, Request, Translation
 from pagetables.source import (
     Source,
     TranslationType,
@@ -38,7 +37,6 @@ from pagetables.validity import (
     scalable_context_error,
     scalable_root_error,
 )
-from pagetables.walk import walk
 
 __all__ = ["Contents", "Finding", "Mapping", "Scan", "Space", "scan"]
 
@@ -263,32 +261,9 @@ class _Scanner:
         if source.translation is TranslationType.NESTED:
             below = Source(TranslationType.SECOND_STAGE, DomainId(0), False, source.ss_table, source.ss_levels)
             if below not in self._guests:
-                guest = _GuestMemory(self._memory, below, self._capabilities)
+                guest = GuestMemory(self._memory, source.ss_table, source.ss_levels, self._capabilities)
                 form = formats(self._capabilities, nested=True, execute=False)[1]
                 self._guests[below] = TableScanner(guest, form, self.findings)
             scanner = self._guests[below]
         width = level_shift(source.fs_levels + 1)
         return scanner.contents(source.fs_table, source.fs_levels, 1 << width, source_id)
-
-
-class _GuestMemory:
-    # What first-stage tables of a nested space lie in: memory as the second stage shows it.
-    def __init__(self, memory: Memory, source: Source, capabilities: Capabilities) -> None:
-        self._memory = memory
-        self._source = source
-        self._capabilities = capabilities
-
-    def _translate(self, address: int) -> int | None:
-        request = Request(SourceId(0), Iova(address), Access.READ)
-        outcome = walk(self._memory, self._source, request, self._capabilities).outcome
-        return outcome.gpa if isinstance(outcome, Translation) else None
-
-    def load(self, address: int) -> int | None:
-        gpa = self._translate(address)
-        return None if gpa is None else self._memory.load(gpa)
-
-    def read(self, address: int, size: int) -> bytes:
-        gpa = self._translate(address)  # a page at most: tables do not straddle
-        if gpa is None:
-            raise NoMemory(address, size)
-        return self._memory.read(gpa, size)
