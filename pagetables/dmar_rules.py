@@ -142,7 +142,10 @@ def _rmrrs(table: DmarTable, placed: Sequence[Placed]) -> Iterator[Complaint]:
         where = f"{one.name}: {rmrr.base:#x}-{rmrr.limit:#x}"
         if rmrr.base >= rmrr.limit:
             yield Complaint(
-                "rmrr-range", ERROR, f"{where} has no address in it; Linux calls that a firmware bug", one.at
+                "rmrr-range",
+                ERROR,
+                f"{where} has a limit that is not above its base; Linux calls that a firmware bug",
+                one.at,
             )
         elif rmrr.base % PAGE_SIZE or (rmrr.limit + 1) % PAGE_SIZE:
             text = f"{where} does not begin and end with a page; Linux calls that a firmware bug"

@@ -9,7 +9,8 @@ from pagetables.audit.ranges import NOTHING, Ranges
 from pagetables.audit.regions import RegionKind
 from pagetables.audit.rule import Device, Hit, Severity, Subject, rule
 from pagetables.audit.scene import Requester, Scene, Unit
-from pagetables.layouts.dmar import DmarTable, Drhd, Rmrr
+from pagetables.errors import InputError
+from pagetables.layouts.dmar import DeviceScope, DmarTable, Drhd, Rmrr
 from pagetables.layouts.registers import GlobalStatus
 from pagetables.request import Permissions
 from pagetables.source import TranslationType
@@ -26,7 +27,14 @@ def _rmrrs(table: DmarTable | None) -> Iterator[tuple[Rmrr, Ranges]]:
 
 def _devices(rmrr: Rmrr) -> set[SourceId]:
     # Behind a bridge the table does not say the bus number: such devices are not looked for.
-    return {source for scope in rmrr.scopes if (source := scope.source_id) is not None}
+    return {source for scope in rmrr.scopes if (source := _source(scope)) is not None}
+
+
+def _source(scope: DeviceScope) -> SourceId | None:
+    try:
+        return scope.source_id
+    except InputError:  # a device or function that PCI does not have: `vtd dmar` complains about it
+        return None
 
 
 def _drhd(scene: Scene, unit: Unit) -> Drhd | None:
@@ -47,7 +55,7 @@ def _serves(scene: Scene, unit: Unit, rmrr: Rmrr, source: SourceId) -> bool:
 
 
 def _names(drhd: Drhd, source: SourceId) -> bool:
-    return any(scope.source_id == source for scope in drhd.scopes)
+    return any(_source(scope) == source for scope in drhd.scopes)
 
 
 def reserved_for(scene: Scene, requester: Requester) -> Ranges:

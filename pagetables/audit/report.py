@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pagetables.audit.ranges import NOTHING, Ranges
 from pagetables.audit.regions import Hints, Region
@@ -50,6 +50,14 @@ class Report:
     def worst(self) -> Severity | None:
         """The highest severity found; None if nothing was."""
         return max((finding.severity for finding in self.findings), default=None)
+
+    def at_least(self, severity: Severity) -> Report:
+        """The same without findings that are less than `severity`."""
+        return replace(self, findings=tuple(one for one in self.findings if one.severity >= severity))
+
+    def with_notes(self, notes: Iterable[str]) -> Report:
+        """The same with more to note."""
+        return replace(self, notes=(*notes, *self.notes))
 
 
 def audit(

@@ -67,7 +67,7 @@ def _from_compressed(path: str, file: io.BufferedReader, kind: str) -> bytes | N
     except ImageError:  # damaged, or as long as only an image is: that is for the image's reader to say
         return None
     data = plain.getvalue()
-    return _from_small(path, data) if _is_small(data[:HEAD]) else None
+    return _from_small(path, data) or _nothing(path) if _is_small(data[:HEAD]) else None
 
 
 def parse_acpidump(data: bytes, name: str = "acpidump") -> bytes | None:
