@@ -1,0 +1,105 @@
+"""The GART window: one bitmap for all devices (Linux arch/x86/kernel/amd_gart_64.c).
+
+    allocate   next fit from `next`, honouring the segment boundary; if that fails, from the start, and a flush is due.
+               `next` moves behind the run; at the end of the table it goes to 0 and a flush is due.
+               With `full_flush` (Linux's default: lazy flushing upset 3ware and QLogic cards) one is always due.
+    flush      on the map side only: a flush that is due happens before the address is handed out
+    free       clears the bits; a run at or above `next` moves `next` behind it, so that it stays behind a wrap
+
+Invariant: no entry freed since the last flush is handed out before a flush. Every such entry lies below `next`.
+The jump of `next` is what that costs: at high occupancy it burns space, and a wrap, hence a flush, comes often.
+
+The first 32 entries stay unused: a map that fails is sent there ("emergency pages"). The window is 64 MiB, below which
+Linux warns; the real one comes from the firmware. Linux flushes after it has written the entry, since the GART caches
+unmapped entries too; VT-d without caching mode caches none, so that here the flush may come before the write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from emulator.mapping.clock import Clock
+from emulator.mapping.iova.accounting import CountingAllocator, Wanted
+from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
+from emulator.mapping.iova.bitmap import NO_BOUNDARY, Bitmap
+from pagetables.errors import InputError
+
+__all__ = ["DEFAULTS", "GartBitmap", "make", "make_lazy"]
+
+DEFAULTS = {"entries": 16384, "emergency": 32, "boundary": LIMIT_32BIT, "full_flush": 1}
+
+
+class GartBitmap(CountingAllocator):
+    """Next fit over one window; `boundary` is the devices' segment boundary in pages, 0 for none."""
+
+    name = "gart"
+    flushes_itself = True
+
+    def __init__(
+        self, window: Window, emergency: int = 32, boundary: int = LIMIT_32BIT, full_flush: bool = True
+    ) -> None:
+        super().__init__(window)
+        if not 0 <= emergency < window.pages or boundary < 0:
+            raise InputError(f"a window of {window.pages} pages cannot have {emergency} emergency pages")
+        self.name = "gart" if full_flush else "gart-lazy"
+        self.full_flush = full_flush
+        self._bitmap = Bitmap(window.pages, window.first)
+        self._boundary = boundary or NO_BOUNDARY
+        self._next = 0
+        self._flush_due = False
+        self._withhold(window.first, emergency)
+
+    def _search(self, wanted: Wanted) -> int | None:
+        self.statistics.lock("global")
+        found = self._find(self._next, wanted)
+        if found is None:
+            self._flush_due = True
+            found = self._find(0, wanted)
+        if found is not None:
+            self._bitmap.take(found, wanted.pages)
+            self._next = found + wanted.pages
+            if self._next >= self._bitmap.entries:
+                self._next, self._flush_due = 0, True
+        self._count()
+        if self._flush_due or self.full_flush:
+            self._flush_due = False
+            self._demand_flush()
+        return None if found is None else self.window.first + found
+
+    def _release(self, first: int, pages: int, cpu: int) -> None:
+        self.statistics.lock("global")
+        index = first - self.window.first
+        self._bitmap.give_back(index, pages)
+        if index >= self._next:
+            self._next = index + pages
+        self._count()
+
+    def _withhold(self, first: int, pages: int) -> None:
+        self._bitmap.take(first - self.window.first, pages)
+        self._count()
+
+    def largest_free_run(self) -> int:
+        """The longest run of free entries."""
+        return self._bitmap.longest_free_run()
+
+    def _find(self, start: int, wanted: Wanted) -> int | None:
+        self.statistics.searches += 1
+        limit = wanted.limit - self.window.first
+        return self._bitmap.find_area(start, limit, wanted.pages, wanted.align, self._boundary)
+
+    def _count(self) -> None:
+        self.statistics.occupied = self._bitmap.used
+        self.statistics.visited = self._bitmap.scanned
+
+
+def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
+    """A `gart` allocator; options `entries`, `emergency`, `boundary` (pages) and `full_flush` (0 or 1)."""
+    chosen = take_options("gart", options, DEFAULTS)
+    return GartBitmap(
+        window.narrowed(chosen["entries"]), chosen["emergency"], chosen["boundary"], bool(chosen["full_flush"])
+    )
+
+
+def make_lazy(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
+    """The same without a flush at each map (`iommu=nofullflush`)."""
+    return make(window, clock, {"full_flush": 0, **options})

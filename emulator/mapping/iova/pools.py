@@ -1,0 +1,42 @@
+"""Pools: one bitmap cut into ranges, each CPU with a range of its own (powerpc, then lib/iommu-common.c, then sparc).
+
+A small pool's `end` is the last entry of its range and is used as an exclusive limit: the pool gives that entry away.
+The search below gives away one more (`Bitmap.find_area`), so that two entries of each small pool are never handed out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pagetables.errors import InputError
+
+__all__ = ["Pool", "cut", "pool_number"]
+
+_GOLDEN_RATIO = 0x61C88647
+
+
+@dataclass(slots=True)
+class Pool:
+    """Entries [start, end), searched from `hint` on."""
+
+    start: int
+    end: int
+    hint: int
+
+
+def cut(entries: int, count: int, large: bool) -> tuple[list[Pool], Pool | None, int]:
+    """`count` small pools over the entries, or over three quarters of them with a large pool on top; and the size of a
+    small one. What does not divide belongs to nobody."""
+    if count < 1 or count & (count - 1):
+        raise InputError(f"the number of pools must be a power of two, not {count}")
+    size = (entries * 3 // 4 if large else entries) // count
+    if size < 3:
+        raise InputError(f"{entries} entries are too few for {count} pools: each would have {size}")
+    small = [Pool(at, at + size - 1, at) for at in range(0, count * size, size)]
+    top = count * size
+    return small, Pool(top, entries, top) if large else None, size
+
+
+def pool_number(cpu: int, count: int, bits: int = 4) -> int:
+    """The pool of a CPU: a multiplicative hash to `bits` bits, of which the low ones count (Linux: hash_32)."""
+    return (cpu * _GOLDEN_RATIO & 0xFFFF_FFFF) >> 32 - bits & count - 1
