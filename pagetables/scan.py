@@ -6,7 +6,7 @@ Structures that several devices share are read once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -21,6 +21,7 @@ from pagetables.layouts.pasid import PasidDirectoryEntry, PasidTableEntry
 from pagetables.layouts.registers import RootTableAddress
 from pagetables.layouts.values import LegacyTranslation, TableMode
 from pagetables.memory import Memory
+from pagetables.selection import EVERYTHING, Selection
 from pagetables.source import (
     Source,
     TranslationType,
@@ -67,7 +68,7 @@ class Space:
     second_stage: Contents | None = None
 
     @property
-    def mappings(self) -> tuple[Mapping, ...]:
+    def mappings(self) -> Sequence[Mapping]:
         """Merged runs, in the order of IOVA."""
         return self.contents.mappings
 
@@ -93,9 +94,14 @@ def scan(
     *,
     source_id: SourceId | None = None,
     pasid: Pasid | None = None,
+    selection: Selection = EVERYTHING,
+    bulk: bool = True,
 ) -> Scan:
-    """What the tables under `rtaddr` (the register's value, TTM included) map; of one device or PASID, if given."""
-    scanner = _Scanner(memory, capabilities, source_id, pasid)
+    """What the tables under `rtaddr` (the register's value, TTM included) map; of one device or PASID, if given.
+
+    Of mappings, what `selection` takes; of a nested space, its first stage alone. `bulk` as `TableScanner` has it.
+    """
+    scanner = _Scanner(memory, capabilities, (source_id, pasid), selection, bulk)
     mode = RootTableAddress(rtaddr).ttm
     root = RootTableAddress(rtaddr).rta << PAGE_SHIFT & capabilities.address_limit - 1
     found: Iterator[Space] = iter(())
@@ -114,20 +120,28 @@ def scan(
 
 class _Scanner:
     def __init__(
-        self, memory: Memory, capabilities: Capabilities, source_id: SourceId | None, pasid: Pasid | None
+        self,
+        memory: Memory,
+        capabilities: Capabilities,
+        wanted: tuple[SourceId | None, Pasid | None],
+        selection: Selection,
+        bulk: bool,
     ) -> None:
         self.findings: list[Finding] = []
         self._memory = memory
         self._capabilities = capabilities
-        self._wanted_source = source_id
-        self._wanted_pasid = pasid
+        self._wanted_source, self._wanted_pasid = wanted
+        self._selection = selection
+        self._bulk = bulk
         self._entries: dict[tuple[int, type[Word]], tuple[_Entry, ...]] = {}
         self._pasid_tables: dict[int, _PasidEntries] = {}
         self._followed = 0
         self._told: set[tuple[str, int]] = set()
         second, first = formats(capabilities, nested=False, execute=False)
-        self._second = TableScanner(memory, second, self.findings)
-        self._first = TableScanner(memory, first, self.findings)
+        self._second = TableScanner(memory, second, self.findings, selection, bulk=bulk)
+        whole = selection.is_everything  # below a first stage, the second stage is shown as it is
+        self._below = self._second if whole else TableScanner(memory, second, self.findings, bulk=bulk)
+        self._first = TableScanner(memory, first, self.findings, selection, bulk=bulk)
         self._guests: dict[Source, TableScanner] = {}
 
     @property
@@ -252,7 +266,8 @@ class _Scanner:
         if source.ss_levels not in (3, 4, 5):  # pass-through, first-stage, or an AW already told of
             return None
         limit = rules(self._capabilities, source).ss_input_limit
-        return self._second.contents(source.ss_table, source.ss_levels, limit, source_id)
+        scanner = self._below if source.translation is TranslationType.NESTED else self._second
+        return scanner.contents(source.ss_table, source.ss_levels, limit, source_id)
 
     def _first_stage(self, source_id: SourceId, source: Source) -> Contents:
         if source.fs_levels not in (4, 5):
@@ -263,7 +278,7 @@ class _Scanner:
             if below not in self._guests:
                 guest = GuestMemory(self._memory, source.ss_table, source.ss_levels, self._capabilities)
                 form = formats(self._capabilities, nested=True, execute=False)[1]
-                self._guests[below] = TableScanner(guest, form, self.findings)
+                self._guests[below] = TableScanner(guest, form, self.findings, self._selection, bulk=False)
             scanner = self._guests[below]
         width = level_shift(source.fs_levels + 1)
         return scanner.contents(source.fs_table, source.fs_levels, 1 << width, source_id)

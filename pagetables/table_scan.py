@@ -7,36 +7,30 @@ before, at the same level, is not read again. Findings of one kind are told once
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from types import MappingProxyType
 
-from pagetables.address import PAGE_SIZE, Gpa, Iova, SourceId, level_shift, level_size
+from pagetables import bulk_scan
+from pagetables.address import PAGE_SIZE, Gpa, SourceId, level_shift, level_size
 from pagetables.errors import NoMemory
 from pagetables.fault import FaultReason
 from pagetables.formats import FirstStage, Format, Kind
 from pagetables.memory import Memory
 from pagetables.request import Permissions
+from pagetables.runs import Columns, Mapping, Piece, Run, mappings_of
+from pagetables.selection import EVERYTHING, Selection
 
 __all__ = ["Contents", "Finding", "Mapping", "TableScanner", "read_page"]
 
 ENTRIES = 512
 ALIAS_LIMIT = 1 << 18  # runs listed again because a table is linked more than once; a damaged image can ask for 512**4
+FEW = 8  # leaf tables that are read one by one: a batch costs as much
 _PAGE = struct.Struct(f"<{ENTRIES}Q")
 _EMPTY = bytes(PAGE_SIZE)
 _SHOWN = Permissions.R | Permissions.W | Permissions.USER
-
-_Run = tuple[int, int, int, int]  # iova, gpa, size, permissions
-
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """Neighbouring pages that continue each other in IOVA and GPA with the same access. `user` is first-stage U/S."""
-
-    iova: Iova
-    gpa: Gpa
-    size: int
-    access: Permissions
-    user: bool = False
+_Place = tuple[int, int]  # in the pieces: which, and where in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +48,17 @@ class Finding:
 class Contents:
     """What a set of tables maps: merged runs in the order of IOVA, and how many leaves there are of each size."""
 
-    mappings: tuple[Mapping, ...] = ()
+    mappings: Sequence[Mapping] = ()
     pages: MappingProxyType[int, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    # What a table was found to hold: a slice of the runs of its first visit, and its leaves by level.
-    runs: list[_Run]
-    start: int
-    end: int
+    # What a table was found to hold: a part of the pieces of its first visit, and its leaves by level.
+    pieces: list[Piece]
+    start: _Place
+    end: _Place
+    runs: int  # as many as its tables have, each for itself
     base: int
     leaves: tuple[int, ...]
 
@@ -78,35 +73,62 @@ def read_page(memory: Memory, at: int) -> tuple[bytes, int]:
 
 
 class TableScanner:
-    """Scans tables of one format in one memory; what it learned of a table serves every root that leads there."""
+    """Scans tables of one format in one memory; what it learned of a table serves every root that leads there.
 
-    def __init__(self, memory: Memory, form: Format, findings: list[Finding]) -> None:
+    `selection` leaves out mappings; findings are told of every table that is read. `bulk` reads many leaf tables at
+    once where numpy is there; what is found is the same.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        form: Format,
+        findings: list[Finding],
+        selection: Selection = EVERYTHING,
+        *,
+        bulk: bool = True,
+    ) -> None:
         self._memory = memory
         self._form = form
         self._findings = findings
+        self._selection = selection
+        self._bulk = bulk and not selection.by_leaf and bulk_scan.is_possible()
+        self._readers: dict[int, bulk_scan.BulkReader] = {}
         self._stage = "first-stage" if isinstance(form, FirstStage) else "second-stage"
         self._contents: dict[tuple[int, int, int], Contents] = {}
         self._seen: dict[tuple[int, int, int], _Seen] = {}
+        self._seen_in_bulk: dict[tuple[int, int], int] = {}  # leaf table and mask: where it was first
         self._rights: dict[int, int] = {}  # permissions by the bits that decide them
         self._aliased = 0
-        self._begin(None)
+        self._begin(None, 4)
 
-    def _begin(self, source: SourceId | None) -> None:
+    def _begin(self, source: SourceId | None, levels: int) -> None:
         self._source = source
-        self._runs: list[_Run] = []
+        self._runs: list[Run] = []
+        self._pieces: list[Piece] = [self._runs]
+        self._before = 0  # runs in the pieces before the last, as many as their tables have, each for itself
         self._leaves = [0] * 6
         self._links: dict[tuple[int, int], int] = {}
         self._cut = False
+        width = level_shift(levels + 1)
+        self._half = 1 << width - 1 if isinstance(self._form, FirstStage) else 1 << 64
+        self._upper = (1 << 64) - (1 << width)  # the upper half of first-stage addresses stands at the end of 64 bits
 
     def contents(self, root: int, levels: int, limit: int, source: SourceId | None = None) -> Contents:
         """What the tables under `root` map below `limit`; `source` is named in findings."""
         key = (root, levels, limit)
         if key not in self._contents:
-            self._begin(source)
+            self._begin(source, levels)
             self._visit(root, levels, 0, int(_SHOWN), (), limit)
             pages = {level_size(level): count for level, count in enumerate(self._leaves) if count}
-            self._contents[key] = Contents(self._merged(levels), MappingProxyType(pages))
+            self._contents[key] = Contents(mappings_of(self._merged()), MappingProxyType(pages))
         return self._contents[key]
+
+    def _place(self) -> _Place:
+        return len(self._pieces) - 1, len(self._runs)
+
+    def _canonical(self, iova: int) -> int:
+        return iova + self._upper if iova >= self._half else iova
 
     def _tell(self, kind: str, at: int, message: str) -> None:
         self._findings.append(Finding(kind, Gpa(at), message, self._source))
@@ -115,10 +137,12 @@ class TableScanner:
         links = self._links[table, level] = self._links.get((table, level), 0) + 1
         if links == 2:
             self._tell("shared-table", table, f"{self._name(table, level)} is linked more than once in one space")
-        seen = self._seen.get((table, level, mask))
+        # What lies partly outside the selection is not the same wherever it is linked.
+        whole = self._selection.covers(self._canonical(base), level_size(level + 1))
+        seen = self._known(table, level, mask) if whole else None
         if seen is not None:
             return self._repeat(seen, base)
-        start, before = len(self._runs), tuple(self._leaves)
+        start, before, runs = self._place(), tuple(self._leaves), self._before + len(self._runs)
         page, missing = read_page(self._memory, table)
         if missing:
             kind = "missing-table" if missing == ENTRIES else "partial-table"
@@ -129,14 +153,31 @@ class TableScanner:
                 self._leaf_table(entries, table, base, mask)
             else:
                 self._table(entries, table, level, base, mask, (*path, table), limit)
-        leaves = tuple(now - then for now, then in zip(self._leaves, before, strict=True))
-        self._seen[table, level, mask] = _Seen(self._runs, start, len(self._runs), base, leaves)
+        if whole:
+            leaves = tuple(now - then for now, then in zip(self._leaves, before, strict=True))
+            found = self._before + len(self._runs) - runs
+            self._seen[table, level, mask] = _Seen(self._pieces, start, self._place(), found, base, leaves)
         return None
+
+    def _known(self, table: int, level: int, mask: int) -> _Seen | None:
+        key = (table, level, mask)
+        if level == 1 and key not in self._seen and (table, mask) in self._seen_in_bulk:
+            self._seen[key] = self._seen_again(table, mask, self._seen_in_bulk[table, mask])
+        return self._seen.get(key)
+
+    def _seen_again(self, table: int, mask: int, base: int) -> _Seen:
+        # A batch keeps no account of its tables; it had nothing to tell of this one.
+        runs, leaves = self._runs, self._leaves
+        self._runs, self._leaves = [], [0] * 6
+        self._leaf_table(_PAGE.unpack(read_page(self._memory, table)[0]), table, base, mask)
+        found = _Seen([self._runs], (0, 0), (0, len(self._runs)), len(self._runs), base, tuple(self._leaves))
+        self._runs, self._leaves = runs, leaves
+        return found
 
     def _repeat(self, seen: _Seen, base: int) -> None:
         for level, count in enumerate(seen.leaves):
             self._leaves[level] += count
-        self._aliased += seen.end - seen.start
+        self._aliased += seen.runs
         if self._aliased > ALIAS_LIMIT:
             if not self._cut:
                 self._findings.append(
@@ -145,8 +186,12 @@ class TableScanner:
             self._cut = True
             return
         shift = base - seen.base
-        known = seen.runs[seen.start : seen.end]
-        self._runs += [(iova + shift, gpa, size, bits) for iova, gpa, size, bits in known]
+        for number in range(seen.start[0], seen.end[0] + 1):
+            piece = seen.pieces[number]
+            known = list(piece.runs()) if isinstance(piece, Columns) else piece
+            first = seen.start[1] if number == seen.start[0] else 0
+            last = seen.end[1] if number == seen.end[0] else len(known)
+            self._runs += [(iova + shift, gpa, size, bits) for iova, gpa, size, bits in known[first:last]]
 
     def _name(self, table: int, level: int) -> str:
         return f"the {self._stage} table at {table:#x} (level {level})"
@@ -162,6 +207,7 @@ class TableScanner:
         form = self._form
         present, reserved, address = form.present, form.reserved_leaf[1], form.leaf_address[1]
         rights, bits_of = self._rights, form.permission_bits
+        takes = self._taken(base) if not self._selection.is_everything else None
         bad: list[int] = []
         count = 0
         start = first = length = bits = -1
@@ -171,10 +217,12 @@ class TableScanner:
             if entry & reserved:
                 bad.append(index)
                 continue
-            count += 1
             iova, gpa = base + index * PAGE_SIZE, entry & address
             key = entry & bits_of
             granted = (rights[key] if key in rights else self._permissions(entry)) & mask
+            if takes is not None and not takes(index, gpa, granted):
+                continue
+            count += 1
             if granted == bits and iova == start + length and gpa == first + length:
                 length += PAGE_SIZE
                 continue
@@ -200,7 +248,9 @@ class TableScanner:
         bad: list[int] = []
         beyond: list[int] = []
         loops: list[int] = []
-        for index, entry in enumerate(entries):
+        index = -1
+        while (index := index + 1) < ENTRIES:
+            entry = entries[index]
             kind = form.kind(entry, level) if entry else Kind.EMPTY
             if kind is Kind.EMPTY:
                 continue
@@ -210,9 +260,12 @@ class TableScanner:
                 bad.append(index)
             elif iova >= limit:
                 beyond.append(index)
+            elif not self._selection.reaches(self._canonical(iova), 1 << shift):
+                continue
             elif kind is Kind.LEAF:
-                self._leaves[level] += 1
-                self._runs.append((iova, form.output(entry, level), 1 << shift, granted))
+                self._large_leaf(iova, form.output(entry, level), level, granted)
+            elif level == 2 and (read := self._batch(entries, index, iova, mask, path, limit)):
+                index += read - 1
             elif form.table(entry) in path:
                 loops.append(index)
             else:
@@ -221,26 +274,101 @@ class TableScanner:
         self._tell_entries("beyond-width", beyond, table, level, f"map addresses from {limit:#x} upwards")
         self._tell_entries("loop", loops, table, level, "lead back to a table above them")
 
+    def _large_leaf(self, iova: int, gpa: int, level: int, granted: int) -> None:
+        if self._selection.takes(gpa, level_size(level), granted):
+            self._leaves[level] += 1
+            self._runs.append((iova, gpa, level_size(level), granted))
+
+    def _taken(self, base: int) -> Callable[[int, int, int], bool]:
+        selection, start = self._selection, self._canonical(base)
+
+        def takes(index: int, gpa: int, granted: int) -> bool:
+            near = selection.reaches(start + index * PAGE_SIZE, PAGE_SIZE)
+            return near and selection.takes(gpa, PAGE_SIZE, granted)
+
+        return takes
+
+    def _batch(
+        self, entries: tuple[int, ...], index: int, iova: int, mask: int, path: tuple[int, ...], limit: int
+    ) -> int:
+        # How many entries from `index` on were read at once: all lead to clean tables that nobody linked before.
+        if not self._bulk:
+            return 0
+        end = self._alike(entries, index, min(index + bulk_scan.TABLES, ENTRIES))
+        places = [at for at in range(index, end) if entries[at]]
+        last = iova + (places[-1] - index + 1) * level_size(2)
+        if len(places) < FEW or last > limit or not self._selection.covers(self._canonical(iova), last - iova):
+            return 0
+        tables = [self._form.table(entries[at]) for at in places]
+        granted = self._permissions(entries[index]) & mask
+        if not self._are_new(tables, granted, path):
+            return 0
+        if granted not in self._readers:
+            self._readers[granted] = bulk_scan.BulkReader(self._memory, self._form, granted)
+        batch = self._readers[granted].read(tables, iova, [at - index for at in places])
+        if batch is None:
+            return 0
+        bases = [iova + (at - index) * level_size(2) for at in places]
+        self._seen_in_bulk.update(zip(zip(tables, repeat(granted)), bases, strict=False))
+        self._links.update(dict.fromkeys(zip(tables, repeat(1)), 1))
+        self._leaves[1] += batch.leaves
+        self._before += len(self._runs) + batch.separate
+        self._runs = []
+        self._pieces += (batch.columns, self._runs)
+        return end - index
+
+    def _alike(self, entries: tuple[int, ...], index: int, end: int) -> int:
+        # The entries from `index` on that lead to tables with the same rights, and empty ones between them.
+        form = self._form
+        deciding = form.present | form.permission_bits | form.page_size_bit[2] | form.reserved_table[2]
+        rest = entries[index] & deciding
+        at = index
+        while at < end and (not entries[at] or entries[at] & deciding == rest):
+            at += 1
+        return at
+
+    def _are_new(self, tables: list[Gpa], mask: int, path: tuple[int, ...]) -> bool:
+        once = set(tables)
+        return (
+            len(once) == len(tables)
+            and once.isdisjoint(path)
+            and self._links.keys().isdisjoint(zip(tables, repeat(1)))
+            and self._seen.keys().isdisjoint((table, 1, mask) for table in tables)
+            and self._seen_in_bulk.keys().isdisjoint(zip(tables, repeat(mask)))
+        )
+
     def _tell_entries(self, kind: str, indexes: list[int], table: int, level: int, what: str) -> None:
         if indexes:
             at = table + 8 * indexes[0]
             self._tell(kind, at, f"{len(indexes)} entries of {self._name(table, level)} {what}, the first at {at:#x}")
 
-    def _merged(self, levels: int) -> tuple[Mapping, ...]:
-        width = level_shift(levels + 1)
-        signed = isinstance(self._form, FirstStage)  # the upper half stands at the end of 64 bits
-        merged: list[_Run] = []
-        for iova, gpa, size, bits in self._runs:
-            if signed and iova >> width - 1:
-                iova += (1 << 64) - (1 << width)
-            if merged:
-                before = merged[-1]
-                if bits == before[3] and iova == before[0] + before[2] and gpa == before[1] + before[2]:
-                    merged[-1] = (before[0], before[1], before[2] + size, bits)
+    def _merged(self) -> list[Piece]:
+        # Runs that continue each other over tables become one; those of a batch are merged but for its ends.
+        current: list[Run] = []
+        merged: list[Piece] = [current]
+        last: Run | None = None
+        for piece in self._pieces:
+            runs = piece if isinstance(piece, list) else [piece.run(0)] if len(piece.iova) else []
+            for iova, gpa, size, bits in runs:
+                iova = self._canonical(iova)
+                if last and bits == last[3] and iova == last[0] + last[2] and gpa == last[1] + last[2]:
+                    last = (last[0], last[1], last[2] + size, bits)
                     continue
-            merged.append((iova, gpa, size, bits))
-        access = {bits: Permissions(bits) & ~Permissions.USER for bits in range(int(_SHOWN) + 1)}
-        user = int(Permissions.USER)
-        return tuple(
-            Mapping(Iova(iova), Gpa(gpa), size, access[bits], bool(bits & user)) for iova, gpa, size, bits in merged
-        )
+                if last:
+                    current.append(last)
+                last = (iova, gpa, size, bits)
+            if last and isinstance(piece, Columns) and len(piece.iova) > 1:
+                inner = self._placed(Columns(*(column[1:] for column in piece)))
+                current.append(last)
+                current = []
+                merged += (Columns(*(column[:-1] for column in inner)), current)
+                last = inner.run(-1)
+        if last:
+            current.append(last)
+        return merged
+
+    def _placed(self, columns: Columns) -> Columns:
+        # The tables of a batch lie in the same half.
+        if columns.iova[0] < self._half:
+            return columns
+        return columns._replace(iova=columns.iova + columns.iova.dtype.type(self._upper))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pagetables.address import level_shift
 from pagetables.audit.scene import Requester, Scene
 from pagetables.capabilities import Capabilities
@@ -25,14 +27,14 @@ def writable_and_executable(scene: Scene, requester: Requester) -> tuple[Mapping
     if source.no_execute if first else source.ss_execute:
         if source.translation is TranslationType.NESTED:
             return ()
-        runs = _read_again(scene, source, scene.units[requester.device.unit].capabilities)
+        runs: Sequence[Mapping] = _read_again(scene, source, scene.units[requester.device.unit].capabilities)
     else:
         runs = requester.space.mappings
     both = Permissions.R | Permissions.W
     return tuple(one for one in runs if one.access & both == both)
 
 
-def _read_again(scene: Scene, source: Source, capabilities: Capabilities) -> tuple[Mapping, ...]:
+def _read_again(scene: Scene, source: Source, capabilities: Capabilities) -> Sequence[Mapping]:
     form: Format
     if source.translation is TranslationType.FIRST_STAGE:
         form = _FirstStageExecute(capabilities.first_stage_leaf_levels, capabilities.address_limit)

@@ -73,6 +73,12 @@ class Image:
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at `address`; NoMemory where the image has a gap."""
+        index = bisect_right(self._starts, address) - 1
+        if index >= 0:  # most reads lie within what one segment holds
+            start, _, offset, held = self.segments[index]
+            if address - start + size <= held:
+                offset += address - start
+                return self._data[offset : offset + size]
         return b"".join(self._pieces(address, size))
 
     def contains(self, address: int, size: int) -> bool:
