@@ -13,7 +13,6 @@ from pagetables.errors import InputError
 from pagetables.layouts.dmar import DeviceScope, DmarTable, Drhd, Rmrr
 from pagetables.layouts.registers import GlobalStatus
 from pagetables.request import Permissions
-from pagetables.source import TranslationType
 from pagetables.wording import human_size, names
 
 __all__ = ["NOT_AUDITED", "NOT_IN_DMAR", "RMRR_IN_RAM", "RMRR_MISSING", "RMRR_TOO_WIDE", "reserved_for"]
@@ -22,7 +21,11 @@ __all__ = ["NOT_AUDITED", "NOT_IN_DMAR", "RMRR_IN_RAM", "RMRR_MISSING", "RMRR_TO
 def _rmrrs(table: DmarTable | None) -> Iterator[tuple[Rmrr, Ranges]]:
     for one in table.structures if table is not None else ():
         if isinstance(one, Rmrr) and one.base <= one.limit < 1 << 63:
-            yield one, Ranges.of([(one.base, one.limit + 1 - one.base)])
+            yield one, _memory(one)
+
+
+def _memory(rmrr: Rmrr) -> Ranges:
+    return Ranges.of([(rmrr.base, rmrr.limit + 1 - rmrr.base)])
 
 
 def _devices(rmrr: Rmrr) -> set[SourceId]:
@@ -74,29 +77,25 @@ def _rmrr_missing(scene: Scene) -> Iterator[Hit]:
         if status is not None and not status.tes:
             continue
         users = {one.device.source_id: one for one in unit.requesters if one.entries.without_pasid}
-        for rmrr, wanted in _rmrrs(scene.dmar):
+        for rmrr, _ in _rmrrs(scene.dmar):
             for source in sorted(_devices(rmrr)):
                 if _serves(scene, unit, rmrr, source):
-                    yield from _missing(unit, rmrr, wanted, source, users.get(source))
+                    yield from _missing(scene, unit, rmrr, source, users.get(source))
 
 
-def _missing(unit: Unit, rmrr: Rmrr, wanted: Ranges, source: SourceId, user: Requester | None) -> Iterator[Hit]:
+def _missing(scene: Scene, unit: Unit, rmrr: Rmrr, source: SourceId, user: Requester | None) -> Iterator[Hit]:
+    wanted = _memory(rmrr)
     at = None if user is None else user.entries.at
     subject = Subject((Device(unit.index, source),), rmrr.base, wanted.size, at, unit.index)
     where = f"{rmrr.base:#x}-{rmrr.limit:#x}, which firmware reserves for {format_source_id(source)} (RMRR)"
     if user is None:
         yield Hit(Severity.NOTE, f"{where}, cannot be reached by it: it has no tables", subject)
-    elif user.space.translation is not TranslationType.PASS_THROUGH:
-        lacking = wanted - _identity(user)
+    elif user.domain is not None:
+        lacking = wanted - scene.domains[user.domain].identity(Permissions.R | Permissions.W)
         if len(lacking):
             start = next(iter(lacking))[0]
             text = f"{where}: {human_size(lacking.size)} of it are not mapped for that, from {start:#x} on"
             yield Hit(Severity.WARNING, text, subject)
-
-
-def _identity(user: Requester, needed: Permissions = Permissions.R | Permissions.W) -> Ranges:
-    runs = user.space.mappings
-    return Ranges.of((one.gpa, one.size) for one in runs if int(one.iova) == one.gpa and one.access & needed == needed)
 
 
 RMRR_MISSING = rule("VTD601", "rmrr-missing", Severity.WARNING, "reserved memory of firmware is not mapped")(
@@ -107,13 +106,13 @@ RMRR_MISSING = rule("VTD601", "rmrr-missing", Severity.WARNING, "reserved memory
 def _rmrr_too_wide(scene: Scene) -> Iterator[Hit]:
     for one in scene.requesters:
         wanted = reserved_for(scene, one)
-        if not len(wanted) or one.space.translation is TranslationType.NESTED:
+        if not len(wanted) or one.domain is None:
             continue
-        identity = _identity(one, Permissions.NONE)
-        for start, size in identity:
-            around = Ranges.of([(start, size)])
-            beyond = around - wanted
-            if len(around & wanted) and len(beyond):
+        identity = scene.domains[one.domain].identity()
+        touching = {identity.around(start) for start, _ in identity & wanted}
+        for start, size in sorted(around for around in touching if around is not None):
+            beyond = Ranges.of([(start, size)]) - wanted
+            if len(beyond):
                 text = (
                     f"{one.device} has {start:#x}-{start + size - 1:#x} mapped for its reserved memory: "
                     f"{human_size(beyond.size)} more than firmware asks for"

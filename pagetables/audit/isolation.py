@@ -8,7 +8,7 @@ from itertools import islice
 from pagetables.address import Gpa
 from pagetables.audit.executable import writable_and_executable
 from pagetables.audit.firmware import reserved_for
-from pagetables.audit.ranges import NOTHING, Ranges, shared_ranges
+from pagetables.audit.ranges import shared_ranges
 from pagetables.audit.rule import Hit, Severity, Subject, rule
 from pagetables.audit.scene import Domain, Requester, Scene
 from pagetables.source import TranslationType
@@ -71,7 +71,7 @@ PASS_THROUGH = rule("VTD103", "pass-through", Severity.WARNING, "a device reache
 
 def _identity_map(scene: Scene) -> Iterator[Hit]:
     for domain in scene.domains:
-        identity = _identity(domain)
+        identity = domain.identity(least=COINCIDENCE)
         for requester in domain.requesters:
             identity = identity - reserved_for(scene, requester)
         if not len(identity):
@@ -85,13 +85,6 @@ def _identity_map(scene: Scene) -> Iterator[Hit]:
         else:
             hit = (Severity.NOTE, f"{text}, for {names(domain.devices)}")
         yield Hit(*hit, Subject(domain.devices, start, size, domain.requesters[0].entries.at))
-
-
-def _identity(domain: Domain) -> Ranges:
-    if domain.source.translation is TranslationType.NESTED:  # its tables lead to guest addresses
-        return NOTHING
-    runs = domain.space.mappings
-    return Ranges.of((one.gpa, one.size) for one in runs if int(one.iova) == one.gpa and one.size >= COINCIDENCE)
 
 
 IDENTITY_MAP = rule("VTD104", "identity-map", Severity.WARNING, "memory is mapped to its own addresses")(_identity_map)

@@ -11,14 +11,16 @@ from typing import TypeVar
 
 import numpy as np
 
-from pagetables.address import PAGE_SHIFT, PAGE_SIZE, Gpa, Iova, SourceId
+from pagetables.address import PAGE_SHIFT, PAGE_SIZE, Gpa
+from pagetables.audit.columns import columns_of
 from pagetables.audit.entries import Entries, read_entries
 from pagetables.audit.links import TableIndex, Tree
-from pagetables.audit.ranges import Numbers, Ranges, overlaps
+from pagetables.audit.ranges import NOTHING, Ranges, overlaps
 from pagetables.audit.regions import Region
 from pagetables.audit.rule import Device
 from pagetables.capabilities import Capabilities
 from pagetables.formats import formats
+from pagetables.guest_memory import GuestMemory
 from pagetables.images.inspection import UnitReport
 from pagetables.images.interrupts import ENTRY_SIZE
 from pagetables.images.registers import RegisterPage
@@ -29,15 +31,16 @@ from pagetables.layouts.registers import (
     Register,
 )
 from pagetables.memory import Memory
-from pagetables.request import Access, Permissions, Request, Translation
-from pagetables.scan import Mapping, Space
+from pagetables.request import Permissions
+from pagetables.runs import Columns
+from pagetables.scan import Space
 from pagetables.source import Source, TranslationType
-from pagetables.walk import walk
 
 __all__ = ["Domain", "Requester", "Scene", "Structure", "Unit", "build_scene"]
 
 R = TypeVar("R", bound=Register)
 _Key = tuple[int, int, int, int]
+_R, _W, _USER = (np.uint64(right) for right in (Permissions.R, Permissions.W, Permissions.USER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,11 @@ class Requester:
 class Domain:
     """A set of tables and everybody who uses it; the units may know it by several domain-ids.
 
-    `readable` and `writable` are the memory that they lead to.
+    `columns` are its mappings as numbers, `readable` and `writable` the memory that they lead to.
     """
 
     requesters: tuple[Requester, ...]
+    columns: Columns
     readable: Ranges
     writable: Ranges
 
@@ -83,6 +87,17 @@ class Domain:
     def reachable(self) -> Ranges:
         """What can be read or written."""
         return self.readable | self.writable
+
+    def identity(self, needed: Permissions = Permissions.NONE, least: int = 0) -> Ranges:
+        """What is mapped to its own addresses, with all of the rights `needed`, in runs of `least` bytes or more.
+
+        Nothing for a nested space: its tables lead to guest addresses.
+        """
+        if self.source.translation is TranslationType.NESTED:
+            return NOTHING
+        iova, gpa, size, bits = self.columns
+        kept = (iova == gpa) & (bits & np.uint64(needed) == np.uint64(needed)) & (size >= np.uint64(least))
+        return Ranges.union(gpa[kept], gpa[kept] + size[kept])
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,33 +189,19 @@ class _Builder:
     def _add_trees(self, domain: int, source: Source, capabilities: Capabilities) -> None:
         nested = source.translation is TranslationType.NESTED
         second, first = formats(capabilities, nested=nested, execute=False)
-        below = Source(TranslationType.SECOND_STAGE, source.domain_id, False, source.ss_table, source.ss_levels)
         if source.ss_levels in (3, 4, 5):
             self._add(domain, (source.ss_table, source.ss_levels), Tree(source.ss_table, source.ss_levels, second, int))
         if source.fs_levels in (4, 5):
             host: Callable[[int], int | None] = int
             if nested:
-                host = _Host(self.memory, below, capabilities)
-            key = ("first", source.fs_table, source.fs_levels, below.ss_table if nested else None)
+                host = GuestMemory(self.memory, source.ss_table, source.ss_levels, capabilities).translate
+            key = ("first", source.fs_table, source.fs_levels, source.ss_table)
             self._add(domain, key, Tree(source.fs_table, source.fs_levels, first, host))
 
     def _add(self, domain: int, key: tuple[object, ...], tree: Tree) -> None:
         if key not in self.trees:
             self.trees.add(key)
             self.tables.add(domain, tree, self.memory)
-
-
-class _Host:
-    # Where in memory a guest address lies, as the second stage below says.
-    def __init__(self, memory: Memory, source: Source, capabilities: Capabilities) -> None:
-        self._memory = memory
-        self._source = source
-        self._capabilities = capabilities
-
-    def __call__(self, address: int) -> int | None:
-        request = Request(SourceId(0), Iova(address), Access.READ)
-        outcome = walk(self._memory, self._source, request, self._capabilities).outcome
-        return outcome.gpa if isinstance(outcome, Translation) else None
 
 
 def build_scene(
@@ -220,40 +221,34 @@ def _domain(users: list[Requester]) -> Domain:
     sources = [user.entries.source for user in users]
     supervisor = any(source.supervisor_requests for source in sources)
     unprotected = any(source.supervisor_requests and not source.write_protect for source in sources)
-    return Domain(tuple(users), *_reach(users[0].space, supervisor, unprotected))
+    columns = columns_of(users[0].space.mappings)
+    return Domain(tuple(users), columns, *_reach(users[0].space, columns, supervisor, unprotected))
 
 
-def _reach(space: Space, supervisor: bool, unprotected: bool) -> tuple[Ranges, Ranges]:
+def _reach(space: Space, columns: Columns, supervisor: bool, unprotected: bool) -> tuple[Ranges, Ranges]:
     # Supervisor requests reach supervisor pages, and write read-only ones where WPE=0.
-    runs = space.mappings
-    starts, ends = _column(one.gpa for one in runs), _column(one.gpa + one.size for one in runs)
-    readable = np.fromiter((bool(one.access & Permissions.R) for one in runs), bool, len(runs))
-    writable = np.fromiter((bool(one.access & Permissions.W) for one in runs), bool, len(runs))
+    readable, writable = columns.bits & _R != 0, columns.bits & _W != 0
     if space.translation in (TranslationType.FIRST_STAGE, TranslationType.NESTED):
-        allowed = np.fromiter((one.user or supervisor for one in runs), bool, len(runs))
-        readable, writable = readable & allowed, (writable | unprotected) & readable & allowed
-    read = Ranges.union(starts[readable], ends[readable])
-    write = Ranges.union(starts[writable], ends[writable])
+        allowed = readable if supervisor else readable & (columns.bits & _USER != 0)
+        readable, writable = allowed, allowed if unprotected else allowed & writable
+    ends = columns.gpa + columns.size
+    read = Ranges.union(columns.gpa[readable], ends[readable])
+    write = Ranges.union(columns.gpa[writable], ends[writable])
     if space.second_stage is None:
         return read, write
-    below = space.second_stage.mappings
-    return _through(read, below, Permissions.R), _through(write, below, Permissions.W)
+    below = columns_of(space.second_stage.mappings)
+    return _through(read, below, _R), _through(write, below, _W)
 
 
-def _through(guest: Ranges, below: Sequence[Mapping], needed: Permissions) -> Ranges:
+def _through(guest: Ranges, below: Columns, needed: np.uint64) -> Ranges:
     # Where the second stage puts guest addresses; its runs are ascending and disjoint.
-    runs = [one for one in below if one.access & needed]
-    second = Ranges(_column(one.iova for one in runs), _column(one.iova + one.size for one in runs))
-    targets = _column(one.gpa for one in runs)
+    kept = below.bits & needed != 0
+    second = Ranges(below.iova[kept], below.iova[kept] + below.size[kept])
     mine, theirs = overlaps(guest, second)
     starts = np.maximum(guest.starts[mine], second.starts[theirs])
     ends = np.minimum(guest.ends[mine], second.ends[theirs])
-    base, target = second.starts[theirs], targets[theirs]
+    base, target = second.starts[theirs], below.gpa[kept][theirs]
     return Ranges.union(starts - base + target, ends - base + target)
-
-
-def _column(numbers: Iterable[int]) -> Numbers:
-    return np.fromiter(numbers, np.uint64)
 
 
 def _structures(report: UnitReport, requesters: Sequence[Requester], told: bool) -> Iterator[Structure]:

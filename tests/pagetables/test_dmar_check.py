@@ -100,8 +100,8 @@ BAD = {
     ),
     "order": ([rmrr(0x1000, 0x1FFF, GPU), ALL], "order", WARNING, "DRHD at 0x50 follows a structure of type 1"),
     "unknown": ([ALL, struct.pack("<HH", 9, 4)], "unknown-type", NOTE, "structure of type 9 at 0x50 is not known"),
-    "rmrr empty": ([ALL, rmrr(0x2000, 0x1FFF, GPU)], "rmrr-range", ERROR, "no address in it"),
-    "rmrr one byte": ([ALL, rmrr(0x2000, 0x2000, GPU)], "rmrr-range", ERROR, "no address in it"),
+    "rmrr empty": ([ALL, rmrr(0x2000, 0x1FFF, GPU)], "rmrr-range", ERROR, "a limit that is not above its base"),
+    "rmrr one byte": ([ALL, rmrr(0x2000, 0x2000, GPU)], "rmrr-range", ERROR, "a limit that is not above its base"),
     "rmrr base": ([ALL, rmrr(0x2008, 0x2FFF, GPU)], "rmrr-range", ERROR, "does not begin and end with a page"),
     "rmrr limit": ([ALL, rmrr(0x2000, 0x3000, GPU)], "rmrr-range", ERROR, "does not begin and end with a page"),
     "rmrr far": ([ALL, rmrr(0x2000, (1 << 40) - 1, GPU)], "rmrr-range", ERROR, "beyond the host address width"),
@@ -220,7 +220,7 @@ def test_a_damaged_structure_does_not_hide_what_follows() -> None:
 def test_complaints_come_in_the_order_of_the_table() -> None:
     offsets = [one.offset or 0 for one in check_dmar(table(*STRUCTURES.values())).complaints]
     assert offsets == sorted(offsets)
-    assert len(offsets) > 5
+    assert len(offsets) > 3
 
 
 @pytest.mark.parametrize("data", [b"", b"DMAR", b"APIC" + bytes(100)])

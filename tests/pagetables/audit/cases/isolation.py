@@ -84,7 +84,8 @@ def writable_and_executable_in_the_second_stage(wrong: bool) -> Machine:
     machine = Machine(scalable=True)
     tables = machine.tables()
     tables.leaf(0x10_0000, gpa=0x200_0000, permissions="rwx" if wrong else "rw")
-    tables.leaf(0x10_1000, gpa=0x200_1000, permissions="rx")
+    for table in range(10):  # enough of them to be read at once
+        tables.leaf(0x10_1000 + table * 2 * MIB, gpa=0x200_1000 + table * MIB, permissions="rx")
     for level in (2, 3, 4):
         tables.change(0x10_0000, level, set=4)
     machine.attach_pasid(NIC, 0, 1, second=tables, low=1 << 5, flags=0b10)  # SSEE, ERE
