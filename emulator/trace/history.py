@@ -55,11 +55,11 @@ class TraceHistory:
 
     def devices(self, time_ns: int | None) -> Owners:
         """Who was attached to a space then."""
-        return frozenset(self._spaces_at(time_ns))
+        return frozenset(self.spaces_at(time_ns))
 
     def mappings(self, owners: Owners, time_ns: int | None) -> TraceMappings:
         """What was live then."""
-        spaces = {space for source, space in self._spaces_at(time_ns).items() if source in owners}
+        spaces = {space for source, space in self.spaces_at(time_ns).items() if source in owners}
         return TraceMappings(self, self._live(time_ns), self._is_in(spaces or self._ever(owners)))
 
     def freed(self, owners: Owners, address: int, time_ns: int | None) -> Region | None:
@@ -79,7 +79,7 @@ class TraceHistory:
         """The numbers of the lifetimes that last until the end of the trace."""
         return np.flatnonzero(self.unmapped == NEVER)
 
-    def access(self, index: int) -> Permissions | None:
+    def access(self, index: int | np.int64) -> Permissions | None:
         """What the mapping grants, None where the trace does not tell; kernels before 7 let every mapping be read."""
         asked = Permissions(int(self.trace.columns.access[self.mapped[index]]))
         return asked | Permissions.R if asked and self.trace.kernel_rule == "6.x" else asked or None
@@ -103,7 +103,8 @@ class TraceHistory:
         task = self._tasks.of(file, line)
         return Moment(int(columns.time_ns[row]), int(columns.cpu[row]), self.trace.files[file], line, task)
 
-    def _spaces_at(self, time_ns: int | None) -> dict[SourceId, int]:
+    def spaces_at(self, time_ns: int | None) -> dict[SourceId, int]:
+        """The number of the space that each device was attached to then."""
         spaces: dict[SourceId, int] = {}
         for time, source, space in self._attachments:
             if time_ns is not None and time > time_ns:
