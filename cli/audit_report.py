@@ -86,7 +86,7 @@ def _print_text(out: Console, report: Report, image: str) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    out.print(Text(f"{image}: {_summary(report)}", style="bold"))
+    out.print(Text(f"{image}: {_summary(report)}", style="bold"), soft_wrap=True)
     for severity, group in groupby(report.findings, key=lambda one: one.severity):
         out.print(Text(f"\n{severity.text}", style=_STYLES[severity.text] or "bold"))
         for rule, findings in groupby(group, key=lambda one: one.rule):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.builders import capabilities
+from tests.builders import MIB, capabilities
 from tests.pagetables.audit.case import ERROR, NOTE, WARNING, case
 from tests.pagetables.audit.machines import DISK, NIC, Machine
 
