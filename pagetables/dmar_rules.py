@@ -17,7 +17,7 @@ from pagetables.layouts.dmar import Andd, Atsr, DmarTable, Drhd, Rhsa, Rmrr, Sat
 from pagetables.severity import Severity
 from pagetables.wording import human_size
 
-__all__ = ["CHECKS", "Complaint", "Placed", "of_kind", "place"]
+__all__ = ["CHECKS", "Complaint", "Placed", "kind_name", "of_kind", "place"]
 
 S = TypeVar("S")
 SMALLEST_HAW = 12  # Linux refuses the table below

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NOTHING", "Numbers", "Ranges", "shared_ranges"]
+__all__ = ["NOTHING", "Numbers", "Ranges", "overlaps", "shared_ranges"]
 
 Numbers = npt.NDArray[np.uint64]
 _EMPTY: Numbers = np.zeros(0, np.uint64)
