@@ -87,6 +87,11 @@ class Runs(Sequence[Mapping]):
     def __hash__(self) -> int:
         return hash((len(self), self[0] if len(self) else None))
 
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """What they are made of, in order: columns, and lists of runs."""
+        return tuple(self._pieces)
+
     def runs(self) -> Iterator[Run]:
         """Each run as plain numbers."""
         for piece in self._pieces:
