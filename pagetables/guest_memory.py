@@ -19,11 +19,14 @@ class GuestMemory:
 
     def __init__(self, memory: Memory, table: Gpa, levels: int, capabilities: Capabilities) -> None:
         self._memory = memory
+        self._is_readable = levels in (3, 4, 5)  # any other AW is an error of its PASID entry
         self._source = Source(TranslationType.SECOND_STAGE, DomainId(0), False, table, levels)
         self._capabilities = capabilities
 
     def translate(self, address: int) -> Gpa | None:
         """Where the byte at the guest's `address` lies, or None."""
+        if not self._is_readable:
+            return None
         request = Request(SourceId(0), Iova(address), Access.READ)
         outcome = walk(self._memory, self._source, request, self._capabilities).outcome
         return outcome.gpa if isinstance(outcome, Translation) else None
