@@ -14,6 +14,7 @@ from pagetables.errors import ImageError
 from pagetables.fault import Fault, FaultReason
 from pagetables.images.image import Image
 from pagetables.images.interrupts import Interrupt, interrupts, missing_pages
+from pagetables.images.queues import Queue, invalidation_queue, page_request_queue
 from pagetables.images.registers import RegisterPage, load_units
 from pagetables.layouts.interrupt import PostedInterruptEntry
 from pagetables.layouts.registers import Capability, FaultRecord
@@ -21,6 +22,7 @@ from pagetables.layouts.values import TableMode
 from pagetables.memory import Memory
 from pagetables.request import Request, Translation
 from pagetables.scan import Finding, Scan, Space, scan
+from pagetables.selection import EVERYTHING, Selection
 from pagetables.source import lookup
 from pagetables.step import Step
 from pagetables.walk import meets_interrupt_range, walk
@@ -48,6 +50,8 @@ class UnitReport:
     interrupts: tuple[Interrupt, ...]
     pending_faults: tuple[FaultRecord, ...]
     findings: tuple[Finding, ...]
+    queue: Queue | None = None  # of invalidations
+    page_requests: Queue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +88,17 @@ def inspect_unit(
     source_id: SourceId | None = None,
     pasid: Pasid | None = None,
     haw: int = 52,
+    selection: Selection = EVERYTHING,
 ) -> UnitReport:
-    """Everything that the tables of one unit hold, or what they hold of one device or PASID."""
+    """Everything that the tables of one unit hold, or what they hold of one device or PASID, or of a selection."""
     status, root = registers.status, registers.root_table
     found = Scan(_mode_name(root.ttm), (), ())
     if status.tes or status.rtps:
-        found = scan(memory, int(root), registers.capabilities(haw), source_id=source_id, pasid=pasid)
+        capabilities = registers.capabilities(haw)
+        found = scan(memory, int(root), capabilities, source_id=source_id, pasid=pasid, selection=selection)
     spaces = sorted(found.spaces, key=lambda space: (space.source_id, space.pasid or 0))
     entries = tuple(_interrupts(memory, registers, source_id))
+    queue, page_requests = invalidation_queue(memory, registers), page_request_queue(memory, registers)
     return UnitReport(
         registers,
         found.mode,
@@ -101,8 +108,28 @@ def inspect_unit(
         tuple(spaces),
         entries,
         tuple(registers.pending_faults()),
-        (*found.findings, *_interrupt_findings(memory, registers, entries)),
+        (
+            *found.findings,
+            *_interrupt_findings(memory, registers, entries),
+            *_queue_findings(queue, "invalidation"),
+            *_queue_findings(page_requests, "page request"),
+        ),
+        queue,
+        page_requests,
     )
+
+
+def _queue_findings(queue: Queue | None, what: str) -> Iterator[Finding]:
+    if queue is None or not queue.is_enabled:
+        return
+    if queue.missing:
+        at = queue.missing[0]
+        message = f"{len(queue.missing)} pages of the {what} queue are outside memory, the first at {at:#x}"
+        yield Finding("missing-table", Gpa(at), message)
+    for slot in queue.slots:
+        if slot.is_pending and (slot.word is None or slot.reserved_bits):
+            why = f"reserved bits set: {slot.reserved_bits:#x}" if slot.word else f"{slot.name}: {slot.raw:#x}"
+            yield Finding("bad-descriptor", slot.at, f"{what} queue slot {slot.index} at {slot.at:#x} waits with {why}")
 
 
 def answer(memory: Memory, pages: tuple[RegisterPage, ...], request: Request, haw: int = 52) -> Answer:
