@@ -17,7 +17,7 @@ from pagetables.layouts.dmar import Andd, Atsr, DmarTable, Drhd, Rhsa, Rmrr, Sat
 from pagetables.severity import Severity
 from pagetables.wording import human_size
 
-__all__ = ["CHECKS", "Complaint", "Placed", "kind_name", "of_kind", "place"]
+__all__ = ["CHECKS", "Complaint", "Placed", "kind_name", "of_kind"]
 
 S = TypeVar("S")
 SMALLEST_HAW = 12  # Linux refuses the table below
@@ -59,11 +59,6 @@ def kind_name(structure: Structure) -> str:
     if isinstance(structure, Unknown):
         return f"structure of type {structure.type}"
     return type(structure).__name__.upper()
-
-
-def place(structures: Sequence[tuple[int, Structure]]) -> tuple[Placed, ...]:
-    """Structures with their offsets."""
-    return tuple(Placed(at, structure) for at, structure in structures)
 
 
 def of_kind(placed: Sequence[Placed], kind: type[S]) -> Iterator[tuple[Placed, S]]:

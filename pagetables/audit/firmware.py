@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pagetables.address import SourceId, format_source_id
-from pagetables.audit.ranges import NOTHING, Ranges
+from pagetables.audit.ranges import Ranges
 from pagetables.audit.regions import RegionKind
+from pagetables.audit.reserved import memory_of, usable_rmrrs
 from pagetables.audit.rule import Device, Hit, Severity, Subject, rule
 from pagetables.audit.scene import Requester, Scene, Unit
-from pagetables.errors import InputError
-from pagetables.layouts.dmar import DeviceScope, DmarTable, Drhd, Rmrr
+from pagetables.layouts.dmar import Rmrr
 from pagetables.layouts.registers import GlobalStatus
 from pagetables.request import Permissions
 from pagetables.wording import human_size, names
@@ -18,57 +18,9 @@ from pagetables.wording import human_size, names
 __all__ = ["NOT_AUDITED", "NOT_IN_DMAR", "RMRR_IN_RAM", "RMRR_MISSING", "RMRR_TOO_WIDE", "reserved_for"]
 
 
-def _rmrrs(table: DmarTable | None) -> Iterator[tuple[Rmrr, Ranges]]:
-    for one in table.structures if table is not None else ():
-        if isinstance(one, Rmrr) and one.base <= one.limit < 1 << 63:
-            yield one, _memory(one)
-
-
-def _memory(rmrr: Rmrr) -> Ranges:
-    return Ranges.of([(rmrr.base, rmrr.limit + 1 - rmrr.base)])
-
-
-def _devices(rmrr: Rmrr) -> set[SourceId]:
-    # Behind a bridge the table does not say the bus number: such devices are not looked for.
-    return {source for scope in rmrr.scopes if (source := _source(scope)) is not None}
-
-
-def _source(scope: DeviceScope) -> SourceId | None:
-    try:
-        return scope.source_id
-    except InputError:  # a device or function that PCI does not have: `vtd dmar` complains about it
-        return None
-
-
-def _drhd(scene: Scene, unit: Unit) -> Drhd | None:
-    if scene.dmar is None:
-        return None
-    base = unit.registers.base
-    if base is None:  # then only one can be meant
-        return scene.dmar.units[0] if len(scene.dmar.units) == 1 else None
-    return next((one for one in scene.dmar.units if one.base == base), None)
-
-
-def _serves(scene: Scene, unit: Unit, rmrr: Rmrr, source: SourceId) -> bool:
-    own = _drhd(scene, unit)
-    if own is None or own.segment != rmrr.segment or scene.dmar is None:
-        return False
-    named = {one.base for one in scene.dmar.units if one.segment == own.segment and _names(one, source)}
-    return own.base in named or (own.include_all and not named)
-
-
-def _names(drhd: Drhd, source: SourceId) -> bool:
-    return any(_source(scope) == source for scope in drhd.scopes)
-
-
 def reserved_for(scene: Scene, requester: Requester) -> Ranges:
     """The memory that firmware reserves for `requester`: what it must reach at its own addresses."""
-    unit, source = scene.units[requester.device.unit], requester.device.source_id
-    found = NOTHING
-    for rmrr, ranges in _rmrrs(scene.dmar):
-        if source in _devices(rmrr) and _serves(scene, unit, rmrr, source):
-            found = found | ranges
-    return found
+    return memory_of(scene.reserved.get((requester.device.unit, requester.device.source_id), ()))
 
 
 def _rmrr_missing(scene: Scene) -> Iterator[Hit]:
@@ -77,14 +29,14 @@ def _rmrr_missing(scene: Scene) -> Iterator[Hit]:
         if status is not None and not status.tes:
             continue
         users = {one.device.source_id: one for one in unit.requesters if one.entries.without_pasid}
-        for rmrr, _ in _rmrrs(scene.dmar):
-            for source in sorted(_devices(rmrr)):
-                if _serves(scene, unit, rmrr, source):
+        for (index, source), rmrrs in scene.reserved.items():
+            if index == unit.index:
+                for rmrr in rmrrs:
                     yield from _missing(scene, unit, rmrr, source, users.get(source))
 
 
 def _missing(scene: Scene, unit: Unit, rmrr: Rmrr, source: SourceId, user: Requester | None) -> Iterator[Hit]:
-    wanted = _memory(rmrr)
+    wanted = memory_of([rmrr])
     at = None if user is None else user.entries.at
     subject = Subject((Device(unit.index, source),), rmrr.base, wanted.size, at, unit.index)
     where = f"{rmrr.base:#x}-{rmrr.limit:#x}, which firmware reserves for {format_source_id(source)} (RMRR)"
@@ -128,8 +80,8 @@ RMRR_TOO_WIDE = rule("VTD602", "rmrr-too-wide", Severity.WARNING, "more is mappe
 
 def _rmrr_in_ram(scene: Scene) -> Iterator[Hit]:
     ram = Ranges.of((one.start, one.size) for one in scene.of_kind(RegionKind.RAM))
-    for rmrr, ranges in _rmrrs(scene.dmar):
-        found = ranges & ram
+    for rmrr in usable_rmrrs(scene.dmar):
+        found = memory_of([rmrr]) & ram
         if len(found):
             start, size = next(iter(found))
             text = (

@@ -17,6 +17,7 @@ from pagetables.audit.entries import Entries, read_entries
 from pagetables.audit.links import TableIndex, Tree
 from pagetables.audit.ranges import NOTHING, Ranges, overlaps
 from pagetables.audit.regions import Region
+from pagetables.audit.reserved import Reserved, reserved_memory
 from pagetables.audit.rule import Device
 from pagetables.capabilities import Capabilities
 from pagetables.formats import formats
@@ -142,6 +143,7 @@ class Scene:
     tables: TableIndex
     dmar: DmarTable | None = None
     regions: tuple[Region, ...] = ()
+    reserved: Reserved = field(default_factory=dict)
 
     @property
     def requesters(self) -> Iterator[Requester]:
@@ -214,7 +216,8 @@ def build_scene(
     builder = _Builder(memory)
     units = tuple(builder.unit(index, *report) for index, report in enumerate(reports))
     domains = tuple(_domain(users) for users in builder.users)
-    return Scene(memory, units, domains, builder.tables, dmar, tuple(regions))
+    reserved = reserved_memory(dmar, [unit.registers.base for unit in units])
+    return Scene(memory, units, domains, builder.tables, dmar, tuple(regions), reserved)
 
 
 def _domain(users: list[Requester]) -> Domain:
