@@ -20,7 +20,7 @@ DONE, FOUND = 0, 1
 @click.command("replay")
 @click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
 @click.option("--machine", metavar="FILE", type=click.Path(path_type=Path), help="Settings in YAML.")
-@click.option("--set", "assigned", metavar="KEY=VALUE", multiple=True, help="One setting; see below. May be repeated.")
+@click.option("--set", "assigned", metavar="KEY=VALUE", multiple=True, help="One setting; see above. May be repeated.")
 @click.option("--pool", metavar="P", help="Where table pages come from: respool, os or a plug-in's.")
 @click.option("--iova", metavar="A", help="Addresses: recorded, as the trace has them.")
 @click.option("--flush", metavar="F", help="When unmapped ranges are invalidated: strict or deferred.")

@@ -23,6 +23,7 @@ __all__ = ["read_traces"]
 
 _SNIFFED = 1 << 16
 _MOST_FILES = 1 << 16
+_WANTED = "expected events of the groups iommu, dma or intel_iommu"
 
 Reader = TextReader | JsonReader
 
@@ -43,6 +44,9 @@ def read_traces(paths: Sequence[Path | str], progress: Progress | None = None) -
             streams.append(events)
         merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda event: event.time_ns)
         found.feed(merged, progress)
+    if found.events and found.kinds[Kind.OTHER] == found.events:
+        first = skipped[0]
+        raise TraceError(f"{first.file}:{first.line}: {first.why}, nor is any other; {_WANTED}")
     return _finish(tuple(map(str, paths)), readers, found, skipped)
 
 

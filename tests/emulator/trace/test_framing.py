@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import sys
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -107,6 +108,15 @@ def test_carriage_returns_do_not_matter() -> None:
     device = "  dd-1 [000] ..... 1.000001: attach_device_to_domain: IOMMU: device=0000:00:03.0\r\n"
     (event,), _, _ = events_of(device)
     assert event.device == "0000:00:03.0"
+
+
+def test_trace_with_no_event_of_ours_is_refused_at_its_first_event(tmp_path: Path) -> None:
+    other = "  dd-1 [000] ..... 1.000001: sched_switch: prev_comm=dd\n"
+    (tmp_path / "sched").write_text("# tracer: nop\n#\n" + other * 2)
+    (tmp_path / "mixed").write_text(other + LINE)
+    with pytest.raises(TraceError, match="sched:3: not an IOMMU or DMA event, nor is any other; expected events of"):
+        read_traces([tmp_path / "sched"])
+    assert read_traces([tmp_path / "sched", tmp_path / "mixed"]).events == 4
 
 
 def test_line_that_is_no_event_is_skipped_with_its_number() -> None:
