@@ -19,12 +19,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     What is not a regular file (a pipe, /dev/null) is written to as it is: it must not be replaced.
     """
     target = os.path.realpath(path)
-    if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
-        with open(target, "wb") as special:
-            yield special
-        return
+    with _blaming(os.fspath(path), target):
+        if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):  # /dev/fd/N has no real path
+            with open(path, "wb") as special:
+                yield special
+        else:
+            with _beside(target) as file:
+                yield file
+
+
+@contextmanager
+def _beside(target: str) -> Iterator[BinaryIO]:
     folder, name = os.path.split(target)
-    descriptor, temporary = _temporary_beside(folder, name, os.fspath(path))
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -35,10 +42,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
-def _temporary_beside(folder: str, name: str, asked: str) -> tuple[int, str]:
+@contextmanager
+def _blaming(asked: str, target: str) -> Iterator[None]:
     try:
-        return tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
-    except OSError as error:  # in the user's words: the temporary name is ours
+        yield
+    except BrokenPipeError:  # the reader left: no fault of the file
+        raise
+    except OSError as error:  # in the user's words: the temporary name is ours, and a write that fails has no name
+        ours = error.filename in (None, asked, target) or str(error.filename).endswith(".tmp")
+        if not ours or error.errno is None:
+            raise
         raise OSError(error.errno, error.strerror, asked) from error
 
 
