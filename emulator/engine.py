@@ -55,7 +55,7 @@ class IotlbGeometry:
 
 @dataclass(frozen=True, slots=True, order=True)
 class IotlbEntry:
-    """A cached translation with its tags (facts 7.1). `iova` and `gpa` are page starts."""
+    """A cached translation with its tags. `iova` and `gpa` are page starts."""
 
     domain_id: DomainId
     source_id: SourceId

@@ -159,8 +159,8 @@ def _natural(low: int = 0) -> Callable[[str], int]:
 
 def _pages(text: str) -> int:
     size = parse_size(text)
-    if size % PAGE_SIZE:
-        raise InputError(f"expected a multiple of {PAGE_SIZE:#x}")
+    if size % PAGE_SIZE or not size:
+        raise InputError(f"expected a multiple of {PAGE_SIZE:#x}, and not 0")
     return size
 
 
