@@ -1,7 +1,8 @@
 """The GART window: one bitmap for all devices (Linux arch/x86/kernel/amd_gart_64.c).
 
     allocate   next fit from `next`, honouring the segment boundary; if that fails, from the start, and a flush is due.
-               `next` moves behind the run; at the end of the table it goes to 0 and a flush is due.
+               `next` moves behind the run. (Linux sends it to 0 at the end of the table; since its search never
+               hands out the last entry, that never happens.)
                With `full_flush` (Linux's default: lazy flushing upset 3ware and QLogic cards) one is always due.
     flush      on the map side only: a flush that is due happens before the address is handed out
     free       clears the bits; a run at or above `next` moves `next` behind it, so that it stays behind a wrap
@@ -58,8 +59,6 @@ class GartBitmap(CountingAllocator):
         if found is not None:
             self._bitmap.take(found, wanted.pages)
             self._next = found + wanted.pages
-            if self._next >= self._bitmap.entries:
-                self._next, self._flush_due = 0, True
         self._count()
         if self._flush_due or self.full_flush:
             self._flush_due = False

@@ -144,6 +144,33 @@ def test_a_scatter_list_goes_on_where_it_ended() -> None:
     assert allocator.allocate(4, after=900) == first + 24  # not in this CPU's pool: the hint
 
 
+def test_a_scatter_list_that_goes_back_below_the_hint_makes_the_pool_flush() -> None:
+    allocator = one_pool()
+    allocator.free(allocator.allocate(4), 4, stale=True)
+    assert allocator.allocate(2, after=1) == 1
+    assert allocator.statistics.flushes == 1
+    assert allocator.statistics.reused_before_flush == 0
+
+
+def test_the_large_pool_wraps_too() -> None:
+    allocator = PooledBitmap(Window(0, 1024), pools=4)
+    first = exhaust(allocator, 16)[0]
+    allocator.free(first, 16, stale=True)
+    assert allocator.allocate(16) == first
+    assert allocator.statistics.flushes == 1
+
+
+def test_a_second_pass_for_a_short_reach_moves_the_hint_of_pool_0() -> None:
+    allocator = PooledBitmap(Window(0, 1024), pools=16, large_pool=False)
+    for _ in range(127):
+        allocator.allocate(1, limit=128, cpu=1)
+    allocator.free(5, 1)
+    assert allocator.allocate(1, limit=128, cpu=1) == 5
+    allocator.free(3, 1)
+    allocator.free(20, 1)
+    assert allocator.allocate(1, cpu=0) == 20
+
+
 def test_a_device_with_a_short_reach_is_served_below_it_whatever_its_pool() -> None:
     allocator = PooledBitmap(Window(0, 1024), pools=16, large_pool=False)
     out = [allocator.allocate(1, limit=128, cpu=1) for _ in range(128)]  # the pool of CPU 1 starts at 384
@@ -201,6 +228,13 @@ def test_a_pool_full_of_stale_entries_spills_or_flushes_itself(local: bool, flus
     free_stale(allocator, *out)
     assert (allocator.allocate(1) in out) is home
     assert allocator.statistics.flushes == flushes
+
+
+def test_the_flush_frees_what_is_stale_in_any_pool() -> None:
+    allocator = StaleBitmap(Window(0, 64), pools=4)
+    out = exhaust(allocator)
+    free_stale(allocator, out[-1])
+    assert allocator.allocate(1) == out[-1]
 
 
 # gen_pool

@@ -128,6 +128,12 @@ def test_closing_stops_what_runs_in_the_background(form: str) -> None:
     assert clock.next_due is None
 
 
+def test_a_run_as_long_as_the_boundary_fits_between_two_of_them() -> None:
+    bitmap = Bitmap(40, base=3)
+    assert bitmap.find_area(0, 40, 8, boundary=8) == 5
+    assert bitmap.find_area(0, 40, 9, boundary=8) is None
+
+
 @quick
 @given(script=operations)
 def test_a_bitmap_finds_the_lowest_place_a_set_of_pages_finds(script) -> None:

@@ -57,16 +57,17 @@ class TreeTwin(Twin):
         return self.freed(first)
 
 
+@pytest.mark.parametrize("size_aligned", [True, False])
 @pytest.mark.parametrize("window", [WINDOW, ACROSS], ids=["below-4gib", "across-4gib"])
 @quick
 @given(script=operations)
-def test_the_tree_hands_out_what_its_rules_over_pages_say(window: Window, script) -> None:
-    tree, twin = RangeTree(window), TreeTwin(window)
+def test_the_tree_hands_out_what_its_rules_over_pages_say(window: Window, size_aligned: bool, script) -> None:
+    tree, twin = RangeTree(window, size_aligned), TreeTwin(window)
     for step in script:
         match step:
             case ("map", pages, cpu, align, limit):
                 top = window.end if limit is None else min(window.first + limit, window.end)
-                expected = twin.place(pages, top, max(align, power_of_two(pages)))
+                expected = twin.place(pages, top, max(align, power_of_two(pages) if size_aligned else 1))
                 assert tree.allocate(pages, top, cpu, align) == expected
             case ("unmap", which, cpu) if twin.live:
                 first = list(twin.live)[which % len(twin.live)]
@@ -101,6 +102,24 @@ def test_the_walk_starts_again_from_the_limit_for_gaps_above_where_it_began() ->
     tree.free(out[60], 1)  # below the node cached by the first free: nothing is at or above it
     assert {tree.allocate(1), tree.allocate(1)} == {out[0], out[60]}
     assert tree.allocate(1) is None
+
+
+def test_the_second_walk_reaches_the_page_just_above_where_the_first_began() -> None:
+    tree = RangeTree(Window(1, 8))
+    assert [tree.allocate(1, limit=4) for _ in range(3)] == [3, 2, 1]
+    assert (tree.allocate(1), tree.allocate(2)) == (7, 4)  # alignment leaves page 6
+    assert tree.allocate(1) == 6
+
+
+def test_a_run_that_crosses_4_gib_is_not_where_32_bit_requests_begin() -> None:
+    tree = RangeTree(ACROSS, size_aligned=False)
+    low = tree.allocate(1, LIMIT_32BIT)
+    tree.free(low, 1)
+    across = tree.allocate(2, LIMIT_32BIT + 1)
+    assert across == LIMIT_32BIT - 1
+    visited = tree.statistics.visited
+    assert tree.allocate(1, LIMIT_32BIT) == LIMIT_32BIT - 2
+    assert tree.statistics.visited == visited + 2  # the anchor, then the run
 
 
 def test_a_32_bit_failure_is_remembered_until_something_below_4_gib_is_freed() -> None:
