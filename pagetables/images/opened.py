@@ -24,6 +24,11 @@ class OpenedImage:
     """What `pagetables.images.open` gives: `memory` is the image (a `Memory`), `units` the registers of each unit.
 
     Devices are source-ids or text (`00:05.0`). Close it, or use it in a `with` statement.
+
+    >>> from pagetables import images
+    >>> with images.open("fixtures/images/a-legacy-strict/image.elf.gz", rtaddr=0x79AF000) as image:
+    ...     print(image.walk("00:03.0", 0xFFFFF000).outcome.permissions.text())
+    rw
     """
 
     def __init__(
