@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulator.iova.toy import ROWS, SYSTEMS, run
+from tests.emulator.iova.toy import ROWS, SYSTEMS, run, visited
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "iova.md"
 
@@ -42,5 +42,23 @@ def test_the_whole_table_is_that_of_an_independent_model_and_of_the_document(liv
         assert outcome.per_thousand == pytest.approx(flushes, rel=0.05)
         assert outcome.hazards == pytest.approx(hazards, rel=0.01)
         row.append(f"{outcome.per_thousand:.3g}, {outcome.hazards}")
-    rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in DOCUMENT.read_text().splitlines() if "|" in line]
-    assert row in rows
+    assert row in documented_rows()
+
+
+def documented_rows() -> list[list[str]]:
+    """The rows of every table of the document."""
+    return [re.split(r"\s*\|\s*", line.strip("| ")) for line in DOCUMENT.read_text().splitlines() if "|" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("live", [512, 3000])
+@pytest.mark.parametrize("order", ["FIFO", "random"])
+def test_the_price_of_a_search_is_what_the_document_says(live: int, order: str) -> None:
+    tree, cached, pool = (visited(name, live, order) for name in ("rbtree", "rbtree+rcache", "gen-pool"))
+    assert [str(live), order, f"{tree:.3g}", f"{cached:.2g}", f"{pool:.4g}"] in documented_rows()
+
+
+def test_the_walk_of_the_tree_grows_with_what_is_live_and_magazines_hide_it() -> None:
+    few, many = (visited("rbtree", live, "random", maps=3000) for live in (50, 400))
+    assert many > 3 * few
+    assert visited("rbtree+rcache", 400, "random", maps=3000) < 0.2
