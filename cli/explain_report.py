@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cli.render import address, count
-from pagetables.address import format_source_id
+from pagetables.address import SourceId, format_source_id
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,16 +22,18 @@ WIDTH = 80
 _CLOCK = "the time stamps of the log and of the trace are taken to be of one clock, in seconds since the boot"
 
 
-def document(found: Iterable[Explained], log: KernelLog, history: TraceHistory | None) -> dict[str, Any]:
-    """The JSON object of everything explained."""
+def document(
+    found: Iterable[Explained], log: KernelLog, history: TraceHistory | None, names: Mapping[SourceId, str]
+) -> dict[str, Any]:
+    """The JSON object of everything explained; `names` are those of devices, where known."""
     return {
-        "faults": [_fault_document(one) for one in found],
+        "faults": [_fault_document(one, names) for one in found],
         "log": {"limited": log.is_limited, "suppressed": log.suppressed, "unprinted": len(log.silent)},
         "notes": [*_log_notes(log), *([] if history is None else [_CLOCK, *history.trace.notes])],
     }
 
 
-def _fault_document(one: Explained) -> dict[str, Any]:
+def _fault_document(one: Explained, names: Mapping[SourceId, str]) -> dict[str, Any]:
     from cli.walk_report import answer_document
     from pagetables.explain.codes import named
 
@@ -39,6 +41,7 @@ def _fault_document(one: Explained) -> dict[str, Any]:
     reason = named(fault.reason)
     return {
         "source_id": format_source_id(fault.source_id),
+        "name": names.get(fault.source_id),
         "pasid": fault.pasid,
         "access": "-" if what.request is None else what.request.access.value,
         "address": None if fault.address is None else address(fault.address),
@@ -114,8 +117,8 @@ def _log_notes(log: KernelLog) -> Iterator[str]:
         yield f"{times} the log announces a fault and prints none (line {lines})"
 
 
-def show(out: Console, found: list[Explained], log: KernelLog) -> None:
-    """Print everything explained, for people: at most 80 columns wide."""
+def show(out: Console, found: list[Explained], log: KernelLog, names: Mapping[SourceId, str]) -> None:
+    """Print everything explained, for people: at most 80 columns wide. `names` are those of devices, where known."""
     from rich.text import Text
 
     width = min(out.width, WIDTH)
@@ -123,7 +126,7 @@ def show(out: Console, found: list[Explained], log: KernelLog) -> None:
     for number, one in enumerate(found, 1):
         if number > 1:
             out.print()
-        for indent, style, line in _lines(number, one):
+        for indent, style, line in _lines(number, one, names):
             out.print(Text(_wrapped(line, indent, width), style=style), soft_wrap=True)
     if not found:
         where = f"{count(log.lines, 'line')} of the log hold no DMAR fault" if log.lines else "no fault is pending"
@@ -147,11 +150,14 @@ def _wrapped(line: str, indent: int, width: int) -> str:
     )
 
 
-def _lines(number: int, one: Explained) -> Iterator[tuple[int, str, str]]:
+def _lines(number: int, one: Explained, names: Mapping[SourceId, str]) -> Iterator[tuple[int, str, str]]:
     # (indent, style, text) of each line of one explanation.
     what = one.what
     yield 0, "bold", f"{number}. {what.sentence}"
     yield 3, "green" if what.verdict.explained else "red", f"{what.verdict.value}{_times(one)}"
+    if names:
+        source = one.storm.first.source_id
+        yield 3, "", f"{format_source_id(source)}: {names.get(source, 'no device of this machine')}"
     if one.assumed:
         yield 3, "yellow", f"{count(one.assumed, 'page')} of this storm were not looked at one by one"
     for line in what.evidence:

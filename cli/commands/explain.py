@@ -32,6 +32,7 @@ MOST_ZEROS = 16  # a serial console's log may hold some zero bytes, but not one 
 @click.option("--fault", "lines", metavar="LINE", multiple=True, help="A DMAR fault line. May be repeated.")
 @click.option("--dmesg", metavar="FILE", help="A kernel log; every fault in it is explained. - is standard input.")
 @click.option("--trace", "traces", metavar="FILE", multiple=True, help="A trace of the same run. May be repeated.")
+@click.option("--pci", metavar="FILE", help="Devices there are: text of lspci, of QEMU's `info pci`, or pci.txt.")
 @json_option
 def command(
     image: str | None,
@@ -41,6 +42,7 @@ def command(
     lines: tuple[str, ...],
     dmesg: str | None,
     traces: tuple[str, ...],
+    pci: str | None,
     as_json: bool,
 ) -> int:
     """Why a device's DMA was refused: the tables as they are, and who mapped and unmapped the address, when.
@@ -60,22 +62,24 @@ def command(
     from cli.explain_report import document, show
     from pagetables.dmesg import storms
     from pagetables.explain import Tables, explain_storm
+    from pagetables.images.device_names import load_device_names
 
     if image is None and not traces:
         raise click.UsageError("give an IMAGE, or a --trace, or both")
     if [image, dmesg, *traces].count("-") > 1:
         raise click.UsageError("standard input can be read only once")
     log = _log(lines, dmesg)
+    names = {} if pci is None else load_device_names(pci)
     with _units(image, registers, rtaddr, base) as (memory, pages):
         log = _pending(pages) if log is None else log
         haw = log.host_address_width or WIDTHS[-1]
         tables = None if memory is None else Tables(memory, pages, haw if haw in WIDTHS else WIDTHS[-1])
         history = _history(traces)
-        found = [one for storm in storms(log.faults) for one in explain_storm(storm, tables, history)]
+        found = [one for storm in storms(log.faults) for one in explain_storm(storm, tables, history, names)]
         if as_json:
-            emit_json(document(found, log, history))
+            emit_json(document(found, log, history, names))
         else:
-            show(console(), found, log)
+            show(console(), found, log, names)
     return EXPLAINED if all(one.what.verdict.explained for one in found) else OPEN
 
 

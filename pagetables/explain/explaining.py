@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 
 from pagetables.address import Iova, SourceId, format_source_id
@@ -51,16 +51,22 @@ class Explanation:
         return self.verdict.next
 
 
-def explain(fault: FaultLine, tables: Tables | None = None, history: History | None = None) -> Explanation:
+def explain(
+    fault: FaultLine,
+    tables: Tables | None = None,
+    history: History | None = None,
+    present: Container[SourceId] = (),
+) -> Explanation:
     """Why `fault` happened, by the tables of an image, by the history of a trace, or by both.
 
-    The time stamp of the fault and those of the trace are taken to be of one clock.
+    The time stamp of the fault and those of the trace are taken to be of one clock. `present` are devices that are
+    known to exist: one of them is nobody's alias.
     """
     if fault.index is not None:
         return _interrupt(fault, fault.index, tables)
     request = _request(fault)
     time_ns = None if fault.time is None or history is None else min(round(fault.time * 1e9), LATEST)
-    mates = _mates(fault.source_id, tables, history, time_ns)
+    mates: Owners = frozenset() if fault.source_id in present else _mates(fault.source_id, tables, history, time_ns)
     owners: Owners = mates or frozenset({fault.source_id})
     case = Case(
         fault,
@@ -85,13 +91,14 @@ def _request(fault: FaultLine) -> Request:
 
 
 def _mates(source: SourceId, tables: Tables | None, history: History | None, time_ns: int | None) -> Owners:
-    # A PCIe-to-PCI bridge sends on what its devices ask as device 0, function 0 of the bus behind it.
+    # A PCIe-to-PCI bridge sends on what its devices ask as device 0, function 0 of the bus behind it. Other functions
+    # of device 0 are a PCIe device's.
     known = (frozenset() if tables is None else tables.devices) | (
         frozenset() if history is None else history.devices(time_ns)
     )
     if source & 0xFF or source in known:
         return frozenset()
-    return frozenset(one for one in known if one >> 8 == source >> 8)
+    return frozenset(one for one in known if one >> 8 == source >> 8 and one & 0xF8)
 
 
 def _interrupt(fault: FaultLine, index: int, tables: Tables | None) -> Explanation:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
-from pagetables.address import PAGE_SIZE
+from pagetables.address import PAGE_SIZE, SourceId
 from pagetables.dmesg import FaultLine, Storm
 from pagetables.explain.evidence import History
 from pagetables.explain.explaining import Explanation, explain
@@ -25,8 +26,13 @@ class Explained:
     assumed: int = 0  # pages that were not looked at: they get the verdict of the storm's first
 
 
-def explain_storm(storm: Storm, tables: Tables | None = None, history: History | None = None) -> list[Explained]:
-    """The explanations of a storm, in the order in which their faults began."""
+def explain_storm(
+    storm: Storm,
+    tables: Tables | None = None,
+    history: History | None = None,
+    present: Container[SourceId] = (),
+) -> list[Explained]:
+    """The explanations of a storm, in the order in which their faults began; the sources are those of `explain`."""
     pages: dict[int, Explanation] = {}
     groups: dict[Verdict, list[FaultLine]] = {}
     told: dict[Verdict, Explanation] = {}
@@ -36,7 +42,7 @@ def explain_storm(storm: Storm, tables: Tables | None = None, history: History |
         if page not in pages:
             assumed += len(pages) >= MOST
             known = next(iter(pages.values())) if len(pages) >= MOST else None
-            pages[page] = known or explain(fault, tables, history)
+            pages[page] = known or explain(fault, tables, history, present)
         what = pages[page]
         told.setdefault(what.verdict, what)
         groups.setdefault(what.verdict, []).append(fault)

@@ -148,6 +148,17 @@ def test_pending_faults_need_no_log(explain, pending):
     assert explain("--registers", pending, "--trace", VFIO_TRACE)["faults"][0]["verdict"] == "never-mapped"
 
 
+def test_devices_that_exist_are_named_and_are_no_aliases(explain, vtd, tmp_path):
+    devices = tmp_path / "lspci.txt"
+    devices.write_text("03:01.0 Ethernet controller: Intel 82540EM\n")
+    (fault,) = explain(SCALABLE, "--fault", ALIAS, "--pci", devices)["faults"]
+    assert (fault["verdict"], fault["name"]) == ("alias-missing", None)
+    assert "03:00.0: no device of this machine" in vtd("explain", SCALABLE, "--fault", ALIAS, "--pci", devices).stdout
+    devices.write_text("03:00.0 Display: of a kind\n03:01.0 Ethernet controller: Intel 82540EM\n")
+    (fault,) = explain(SCALABLE, "--fault", ALIAS, "--pci", devices)["faults"]
+    assert (fault["verdict"], fault["name"]) == ("not-attached", "Display: of a kind")
+
+
 def test_people_read_it_within_eighty_columns(vtd):
     done = vtd("explain", VFIO, "--trace", VFIO_TRACE, "--fault", WRITE, "--fault", READ, env={"COLUMNS": "200"})
     assert (done.returncode, done.stderr) == (0, "")

@@ -263,9 +263,17 @@ def test_alias_of_a_conventional_bus_is_named_by_the_trace(history):
     assert found.past.live.owners == (sid("03:01.0"),)
 
 
-def test_other_functions_of_the_bus_are_no_aliases(machine):
+def test_only_device_0_function_0_is_an_alias(machine):
     machine.space("03:01.0")
     assert explain(fault(device="03:02.0", reason=2), machine.tables).verdict is Verdict.NOT_ATTACHED
+    machine.space("05:00.1")  # another function of a PCIe device
+    assert explain(fault(device="05:00.0", reason=2), machine.tables).verdict is Verdict.NOT_ATTACHED
+
+
+def test_device_that_exists_is_nobodys_alias(machine):
+    machine.space("03:01.0")
+    found = explain(fault(device="03:00.0", reason=2), machine.tables, present={sid("03:00.0"), sid("03:01.0")})
+    assert found.verdict is Verdict.NOT_ATTACHED
 
 
 def test_device_that_has_an_entry_by_now(machine):
