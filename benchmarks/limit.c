@@ -112,3 +112,31 @@ uint64_t limit_replay(uint8_t *base, uint8_t *registers, const uint64_t *roots, 
     }
     return check;
 }
+
+/* Everything mapped below a 4-level table of 4 KiB pages: address, page, size and rights of each run; how many. */
+uint64_t limit_list(const uint8_t *base, uint64_t root, uint64_t *ret)
+{
+    uint64_t *run = ret - 4;
+    for (uint64_t top = 0; top < 512 * 512 * 512; top++) {
+        uint64_t iova = top << 21;
+        uint64_t upper = load(base, entry_at(root, iova, 39));
+        uint64_t middle = upper & 3 ? load(base, entry_at(upper & ADDRESS, iova, 30)) : 0;
+        uint64_t lower = middle & 3 ? load(base, entry_at(middle & ADDRESS, iova, 21)) : 0;
+        if (!(lower & 3)) {
+            top |= upper & 3 ? middle & 3 ? 0 : 511 : 512 * 512 - 1;
+            continue;
+        }
+        for (uint64_t i = 0; i < 512; i++, iova += 4096) {
+            uint64_t entry = load(base, (lower & ADDRESS) + 8 * i);
+            if (!(entry & 3))
+                continue;
+            if (run >= ret && run[0] + run[2] == iova && run[1] + run[2] == (entry & ADDRESS) && run[3] == (entry & 3)) {
+                run[2] += 4096;
+                continue;
+            }
+            run += 4;
+            run[0] = iova, run[1] = entry & ADDRESS, run[2] = 4096, run[3] = entry & 3;
+        }
+    }
+    return (uint64_t)(run + 4 - ret) / 4;
+}

@@ -53,6 +53,7 @@ class Scene:
         self.root = self.pages.take()
         self.table = PageTable(Stage.SECOND, self.root, 4)
         self.source = Source(TranslationType.SECOND_STAGE, DomainId(2), True, ss_table=self.root, ss_levels=4)
+        self.kept: list[object] = []  # what pointers of the limits lead into
         self.base: Any = self.limit_ffi.from_buffer("uint8_t[]", self.memory.buffer)
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks import jobs
+from benchmarks import jobs, listing
 from benchmarks.measure import Job, interleaved
 from benchmarks.scene import Scene
 from pagetables.errors import InputError, near
@@ -56,6 +56,8 @@ _ALL = (
     Benchmark("map-call", "one raw map through cffi : an empty cffi call", jobs.map_call, 3.0),
     Benchmark("map-python", "one map by the Python wrapper : an empty cffi call", jobs.map_python, None),
     Benchmark("replay", "strict replay, descriptors as bytes : bare loads and stores", jobs.replay, 4.0),
+    Benchmark("list-image", "a million 4 KiB mappings of a 256 GiB image : bare scan", listing.list_pages, 3.0),
+    Benchmark("list-runs", "the same, of neighbours in runs : bare scan", listing.list_runs, 3.0),
 )
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
 

@@ -57,59 +57,45 @@ class BulkReader:
             return None
         np = self._np
         entries = np.frombuffer(data, dtype="<u8")
-        present = entries & np.uint64(self._present) != 0
-        if (
-            int(np.bitwise_or.reduce(entries)) & self._reserved
-            and ((entries & np.uint64(self._reserved) != 0) & present).any()
-        ):
+        used = int(np.bitwise_or.reduce(entries))
+        if used & self._reserved and self._is_bad(entries):
             return None
-        return self._merged(entries, present, first, np.asarray(neighbours, dtype=np.uint64))
+        alike = int(np.bitwise_and.reduce(entries))
+        starts = np.asarray(neighbours, dtype=np.uint64) * np.uint64(LEAF_TABLE) + np.uint64(first)
+        iova = (starts[:, None] + np.arange(0, LEAF_TABLE, PAGE_SIZE, dtype=np.uint64)).ravel()
+        if alike & self._present:  # every entry is
+            return self._batch(entries, iova, used ^ alike)
+        index = np.flatnonzero(entries & np.uint64(self._present))
+        return self._batch(entries[index], iova[index], used)
 
-    def _merged(self, entries: Any, present: Any, first: int, neighbours: Any) -> Batch:
+    def _is_bad(self, entries: Any) -> bool:
         np = self._np
-        leaves = int(np.count_nonzero(present))
-        words = entries & np.uint64(self._address | self._deciding)
-        # A page continues the one before it where the words differ by one page and by nothing else.
-        continues = words[1:] - words[:-1] == PAGE_SIZE
-        if leaves != len(entries):
-            continues &= present[1:]
-            continues &= present[:-1]
-        seams = continues[ENTRIES - 1 :: ENTRIES]
-        seams &= np.diff(neighbours) == 1
-        joined = int(np.count_nonzero(seams))
-        if leaves == len(entries) and not continues.any():
-            return Batch(self._each(words, first, neighbours), leaves, leaves)
-        begins, ends = present.copy(), present.copy()
-        begins[1:] &= ~continues
-        ends[:-1] &= ~continues
-        start = np.flatnonzero(begins)
-        size = np.flatnonzero(ends)
-        size -= start
-        size += 1
-        size <<= PAGE_SHIFT
-        chosen = words[start]
-        index = start.view(np.uint64)
-        iova = (index & np.uint64(ENTRIES - 1)) << np.uint64(PAGE_SHIFT)
-        iova += (neighbours << np.uint64(PAGE_SHIFT + 9))[start >> 9]
-        iova += np.uint64(first)
-        columns = Columns(iova, chosen & np.uint64(self._address), size.view(np.uint64), self._granted(chosen))
-        return Batch(columns, leaves, len(start) + joined)
+        marked = entries[entries & np.uint64(self._reserved) != 0]
+        return bool((marked & np.uint64(self._present)).any())
 
-    def _each(self, words: Any, first: int, neighbours: Any) -> Columns:
-        # Every entry is a run of its own.
+    def _batch(self, entries: Any, iova: Any, varying: int) -> Batch:
+        # The runs of entries that are all present. `varying`: bits in which they may differ.
         np = self._np
-        within = np.arange(0, LEAF_TABLE, PAGE_SIZE, dtype=np.uint64)
-        starts = (neighbours << np.uint64(PAGE_SHIFT + 9)) + np.uint64(first)
-        iova = (starts[:, None] + within).ravel()
-        size = np.full(len(words), PAGE_SIZE, dtype=np.uint64)
-        return Columns(iova, words & np.uint64(self._address), size, self._granted(words))
+        gpa = entries & np.uint64(self._address)
+        bits = self._granted(entries, varying)
+        continues = gpa[1:] - gpa[:-1] == PAGE_SIZE
+        if not continues.any():
+            size = np.broadcast_to(np.uint64(PAGE_SIZE), len(entries))
+            return Batch(Columns(iova, gpa, size, bits), len(entries), len(entries))
+        continues &= iova[1:] - iova[:-1] == PAGE_SIZE
+        if varying & self._deciding:
+            continues &= bits[1:] == bits[:-1]
+        joined = int(np.count_nonzero(iova[1:][continues] & np.uint64(LEAF_TABLE - 1) == 0))
+        start = np.concatenate((np.zeros(1, dtype=np.int64), np.flatnonzero(~continues) + 1))
+        size = np.diff(start, append=len(entries)).astype(np.uint64) << np.uint64(PAGE_SHIFT)
+        return Batch(Columns(iova[start], gpa[start], size, bits[start]), len(entries), len(start) + joined)
 
-    def _granted(self, words: Any) -> Any:
+    def _granted(self, entries: Any, varying: int) -> Any:
         np = self._np
-        keys = words & np.uint64(self._deciding)
-        if (keys == keys[:1]).all():  # which is the rule
-            return np.full(len(words), self._rights[int(keys[0])] if len(keys) else 0, dtype=np.uint8)
-        granted = np.zeros(len(words), dtype=np.uint8)
+        if not varying & self._deciding and len(entries):
+            return np.broadcast_to(np.uint8(self._rights[int(entries[0]) & self._deciding]), len(entries))
+        keys = entries & np.uint64(self._deciding)
+        granted = np.zeros(len(entries), dtype=np.uint8)
         for key, rights in self._rights.items():
             granted[keys == np.uint64(key)] = rights
         return granted

@@ -13,7 +13,8 @@ from pagetables.request import Permissions
 
 __all__ = ["Columns", "Mapping", "Run", "Runs", "mappings_of", "rows"]
 
-MANY = 1 << 16  # runs: up to here they are made at once
+FEW = 1 << 12  # runs: up to here they are made at once
+KEPT = 1 << 18  # up to here they are kept when they have been made
 CHUNK = 1 << 14
 _USER = int(Permissions.USER)
 _ACCESS = tuple(Permissions(bits) & ~Permissions.USER for bits in range(16))
@@ -60,6 +61,7 @@ class Runs(Sequence[Mapping]):
     def __init__(self, pieces: Iterable[Piece]) -> None:
         self._pieces = [piece for piece in pieces if _length(piece)]
         self._starts = [0, *accumulate(map(_length, self._pieces))]
+        self._made: tuple[Mapping, ...] = ()
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -71,13 +73,17 @@ class Runs(Sequence[Mapping]):
     def __getitem__(self, index: int | slice) -> Mapping | tuple[Mapping, ...]:
         if isinstance(index, slice):
             return tuple(self[at] for at in range(*index.indices(len(self))))
+        if self._made:
+            return self._made[index]
         position = range(len(self))[index]
         number = bisect_right(self._starts, position) - 1
         piece, at = self._pieces[number], position - self._starts[number]
         return _mapping(piece.run(at) if isinstance(piece, Columns) else piece[at])
 
     def __iter__(self) -> Iterator[Mapping]:
-        return map(_mapping, self.runs())
+        if not self._made and len(self) <= KEPT:
+            self._made = tuple(map(_mapping, self.runs()))
+        return iter(self._made) if self._made else map(_mapping, self.runs())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Runs | tuple | list):
@@ -100,7 +106,7 @@ class Runs(Sequence[Mapping]):
 
 def mappings_of(pieces: Sequence[Piece]) -> Sequence[Mapping]:
     """The mappings of runs that are merged already: a tuple, or `Runs` where there are very many."""
-    if sum(map(_length, pieces)) > MANY:
+    if sum(map(_length, pieces)) > FEW:
         return Runs(pieces)
     return tuple(Runs(pieces))
 
