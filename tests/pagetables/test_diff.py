@@ -13,8 +13,11 @@ from pagetables.address import parse_source_id
 from pagetables.diff import Run, Side, SpaceState, compare, diff, image_side
 from pagetables.diff.runs import common, disjoint, uncovered
 from pagetables.diff.sides import Key
+from pagetables.dmesg import FaultLine
+from pagetables.explain import Tables, explain
 from pagetables.images.registers import RegisterPage
-from pagetables.request import Permissions
+from pagetables.memory import PhysicalMemory
+from pagetables.request import Access, Permissions
 from tests.builders import LegacyRoot, ScalableRoot, Scene, first_stage_pasid, second_stage_pasid
 
 R, RW = Permissions.R, Permissions.R | Permissions.W
@@ -229,6 +232,26 @@ def test_two_units_are_compared_one_by_one():
         scenes.append(image_side("A", scene.memory, tuple(pages)))
     (space,) = diff(*scenes).spaces
     assert (space.key, space.kind) == (Key(0, NIC, None), "changed")
+
+
+WORDS = st.sampled_from([0, 1, 3, 7, 0x83]).flatmap(
+    lambda bits: st.integers(0, 15).map(lambda page: page << 12 | bits)
+) | st.integers(0, (1 << 64) - 1)
+
+
+@given(st.dictionaries(st.integers(0, 16 * 512 - 1), WORDS, max_size=40), WORDS, st.integers(0, 0xFFFF))
+def test_no_image_is_too_damaged(words, rtaddr, source):
+    memory = PhysicalMemory([(0, 16 * PAGE)])
+    for place, word in words.items():
+        memory.write(8 * place, struct.pack("<Q", word))
+    pages = (RegisterPage.of_root_table(rtaddr),)
+    damaged = image_side("A", memory, pages)
+    assert diff(damaged, damaged).spaces == ()
+    whole = legacy((NIC, {0x5000: 0x9000}))
+    assert len(diff(damaged, whole).spaces) == len(diff(whole, damaged).spaces)
+    diff(damaged, trace({NIC: (7, [run(5, 9)])}))
+    for reason in (2, 6, 0x79):
+        assert explain(FaultLine(source, Access.READ, reason, 0x5000), Tables(memory, pages)).sentence
 
 
 # an image against the end of a trace
