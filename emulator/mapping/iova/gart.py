@@ -11,8 +11,9 @@ Invariant: no entry freed since the last flush is handed out before a flush. Eve
 The jump of `next` is what that costs: at high occupancy it burns space, and a wrap, hence a flush, comes often.
 
 The first 32 entries stay unused: a map that fails is sent there ("emergency pages"). The window is 64 MiB, below which
-Linux warns; the real one comes from the firmware. Linux flushes after it has written the entry, since the GART caches
-unmapped entries too; VT-d without caching mode caches none, so that here the flush may come before the write.
+Linux warns; the real one comes from the firmware. Linux flushes after it has written the entry, since there an unmapped
+entry is a valid one, to a scratch page. VT-d without caching mode caches nothing that is not present: here the flush
+may come before the write.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ ones. A request for less than 32 pages is rounded up to a power of two, so that 
     trim       100 ms after a magazine came to a depot that holds more than one for each CPU, one of them goes to the
                tree, and so on every 100 ms
 
-Before Linux 6.6 magazines held 128 addresses, a depot at most 32 magazines, nothing trimmed it, and what did not fit
-was freed address by address: `magazine` 128, `depot` 32, `trim_ms` 0. (Long runs filled the depot and never left it.)
+In older kernels (4.7 on) magazines held 128 addresses, a depot at most 32 magazines, nothing trimmed it, and what did
+not fit was freed address by address: `magazine` 128, `depot` 32, `trim_ms` 0. A depot that age had filled stayed full.
 
 An address in a magazine is not live, but the tree still has it: `occupied` minus `live` is what the caches hold and
 what rounding adds.
