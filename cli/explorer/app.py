@@ -12,11 +12,11 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.coordinate import Coordinate
-from textual.widgets import DataTable, Footer, Static, Tree
+from textual.widgets import DataTable, Static, Tree
 
 from cli.explorer.devices import PANE_KEYS, Branch, DeviceTree
 from cli.explorer.history import History, Location
-from cli.explorer.screens import AskScreen, HelpScreen, HexScreen, parse_physical
+from cli.explorer.screens import AskScreen, HelpScreen, HexScreen, key_line, parse_physical
 from cli.explorer.search import locate, parse_place, verdict
 from cli.explorer.style import CSS
 from cli.explorer.tables import Row, Unit
@@ -58,9 +58,9 @@ class Explorer(App[None]):
     def __init__(self, units: Sequence[Unit], name: str) -> None:
         super().__init__()
         self._units = units
-        self._name = name
+        self._image = name
         self._everything = False
-        self._rows: list[Row] = []
+        self._shown: list[Row] = []
         self.history = History(Location.start(units[0]).resolved())
 
     def compose(self) -> ComposeResult:
@@ -73,7 +73,7 @@ class Explorer(App[None]):
                 yield Static(id="verdict")
                 with VerticalScroll(id="details"):
                     yield Static(id="bits")
-        yield Footer(show_command_palette=False, compact=True)
+        yield key_line()
 
     def on_mount(self) -> None:
         """Shows the root table of the first unit."""
@@ -161,8 +161,8 @@ class Explorer(App[None]):
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """Shows the entry under the cursor."""
-        if event.cursor_row < len(self._rows):
-            self.history.select(self._rows[event.cursor_row].index)
+        if event.cursor_row < len(self._shown):
+            self.history.select(self._shown[event.cursor_row].index)
             self._show_entry()
 
     # What is shown
@@ -175,8 +175,8 @@ class Explorer(App[None]):
     def _show(self) -> None:
         here = self.history.here
         table, found = here.table, here.found
-        self._rows = list(table.rows(self._everything, here.index if found else -1))
-        title = Text.assemble((here.title, "bold"), f"  {self._name}", no_wrap=True, overflow="ellipsis")
+        self._shown = list(table.rows(self._everything, here.index if found else -1))
+        title = Text.assemble((here.title, "bold"), f"  {self._image}", no_wrap=True, overflow="ellipsis")
         self.query_one("#title", Static).update(title)
         self.query_one(DeviceTree).follow(here)
         self._show_rows()
@@ -191,19 +191,19 @@ class Explorer(App[None]):
         entries.clear(columns=True)
         for name, justify in COLUMNS:
             entries.add_column(Text(name, justify=justify))
-        for row in self._rows:
+        for row in self._shown:
             entries.add_row(*_cells(row), key=str(row.index))
         table = here.table
         entries.border_title = f"{table.name} at {table.at:#x}"
         missing = f", {table.missing} not in the image" if table.missing else ""
-        entries.border_subtitle = f"{len(self._rows)} of {len(table.words)}{missing}"
-        at = next((number for number, row in enumerate(self._rows) if row.index == here.index), 0)
+        entries.border_subtitle = f"{len(self._shown)} of {len(table.words)}{missing}"
+        at = next((number for number, row in enumerate(self._shown) if row.index == here.index), 0)
         entries.cursor_coordinate = Coordinate(at, 0)
 
     def _show_entry(self) -> None:
         here = self.history.here
         details = self.query_one("#details")
-        shown = any(row.index == here.index for row in self._rows)
+        shown = any(row.index == here.index for row in self._shown)
         details.border_title = _entry_title(here.row) if shown else ""
         self.query_one("#bits", Static).update(_bits(here.row) if shown else _nothing(here))
         details.scroll_home(animate=False)

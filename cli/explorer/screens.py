@@ -16,7 +16,7 @@ from pagetables.address import PAGE_SIZE, parse_number
 from pagetables.errors import InputError
 from pagetables.memory import Memory
 
-__all__ = ["HELP", "AskScreen", "HelpScreen", "HexScreen"]
+__all__ = ["HELP", "AskScreen", "HelpScreen", "HexScreen", "key_line", "parse_physical"]
 
 LAST_PAGE = (1 << 52) - PAGE_SIZE
 
@@ -40,6 +40,13 @@ Entries are counted in hexadecimal. With RESERVED BITS set, an entry faults.
 Not in the image means that its page was not dumped: nobody knows what it held.
 
 Esc or ? closes this help."""
+
+
+def key_line() -> Footer:
+    """The line of keys, as short as can be."""
+    footer = Footer(show_command_palette=False)
+    footer.compact = True  # not every version takes it as an argument
+    return footer
 
 
 class AskScreen(ModalScreen[str | None]):
@@ -88,16 +95,16 @@ class HexScreen(ModalScreen[None]):
 
     def __init__(self, memory: Memory, address: int, name: str) -> None:
         super().__init__()
-        self._memory = memory
+        self._bytes = memory
         self._address = address
-        self._name = name
+        self._space = name
 
     def compose(self) -> ComposeResult:
         """A title, 256 lines, the keys."""
         yield Static(id="where")
         with VerticalScroll(id="bytes"):
             yield Static(id="lines")
-        yield Footer(show_command_palette=False, compact=True)
+        yield key_line()
 
     def on_mount(self) -> None:
         """Reads the page."""
@@ -113,7 +120,7 @@ class HexScreen(ModalScreen[None]):
 
     def action_ask(self) -> None:
         """Asks for an address."""
-        self._ask(f"{self._name} (now {self._address:#x}):", "", "")
+        self._ask(f"{self._space} (now {self._address:#x}):", "", "")
 
     def _ask(self, question: str, typed: str, wrong: str) -> None:
         def answered(text: str | None) -> None:
@@ -132,11 +139,11 @@ class HexScreen(ModalScreen[None]):
         page, line = self._address // PAGE_SIZE * PAGE_SIZE, self._address % PAGE_SIZE // LINE
         text = Text("\n").join(
             Text(content, style="reverse" if number == line and self._address != page else "")
-            for number, content in enumerate(hex_lines(self._memory, page))
+            for number, content in enumerate(hex_lines(self._bytes, page))
         )
-        if is_missing(self._memory, page):
+        if is_missing(self._bytes, page):
             text = Text(f"\nThe page at {page:#x} is not in the image.", style="bold red")
-        self.query_one("#where", Static).update(Text(f"{self._name} {self._address:#x}, page {page:#x}"))
+        self.query_one("#where", Static).update(Text(f"{self._space} {self._address:#x}, page {page:#x}"))
         self.query_one("#lines", Static).update(text)
         self.query_one("#bytes").scroll_to(y=max(0, line - 4) if self._address != page else 0, animate=False)
 

@@ -37,7 +37,7 @@ def source_words(source: Source) -> str:
     if source.fs_levels and source.ss_levels:
         return f"{words}nested, first stage at {source.fs_table:#x}"
     if source.fs_levels:
-        return f"{words}first stage, {source.fs_levels} levels at {source.fs_table:#x}"
+        return f"{words}first stage at {source.fs_table:#x}"
     if source.ss_levels:
         return f"{words}{source.ss_levels} levels at {source.ss_table:#x}"
     return words + spelt(source.translation.name)

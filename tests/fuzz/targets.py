@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator
 
 from pagetables import dmesg
 from pagetables.audit import audit
+from pagetables.audit.regions import parse_hints, parse_symbols
 from pagetables.errors import NoMemory, VtdError
 from pagetables.images.acpi import find_dmar
+from pagetables.images.dmar_file import parse_acpidump
 from pagetables.images.find_root import find_roots
 from pagetables.images.image import Image, Segment
 from pagetables.images.inspection import answer, inspect_unit
@@ -159,6 +161,20 @@ def _find_root(data: bytes) -> None:
     find_roots(_memory(data)[0])
 
 
+def _symbols(data: bytes) -> None:
+    parse_symbols(data)
+
+
+def _hints(data: bytes) -> None:
+    parse_hints(data)
+
+
+def _acpidump(data: bytes) -> None:
+    table = parse_acpidump(data)
+    if table is not None:
+        dmar.parse(table)
+
+
 def _fixture_images() -> Iterator[bytes]:
     for path in sorted((FIXTURES / "images").glob("*/image.elf.gz")):
         yield gzip.decompress(path.read_bytes())[:LONGEST]
@@ -199,6 +215,23 @@ def _dmar_seeds() -> Iterator[bytes]:
     yield (FIXTURES / "dmar" / "qemu-7.2-q35.bin").read_bytes()
 
 
+def _symbol_seeds() -> Iterator[bytes]:
+    yield b"ffffffff81000000 T _text\nffffffff82000000 R _etext\nffffffff83000000 D _end\n"
+
+
+def _hint_seeds() -> Iterator[bytes]:
+    yield b'{"regions": [{"start": "0x1000", "size": "0x2000", "kind": "kernel-text", "name": "text"}]}'
+    yield b"regions:\n- {start: 0x1000, size: 0x2000, kind: kernel-text, name: text}\nphys_base: 0x1000000\n"
+
+
+def _acpidump_seeds() -> Iterator[bytes]:
+    data = next(_dmar_seeds())
+    rows = (data[at : at + 16] for at in range(0, len(data), 16))
+    yield b"DMAR @ 0x0000000000000000\n" + b"".join(
+        f"  {n * 16:04X}: {row.hex(' ').upper()}\n".encode() for n, row in enumerate(rows)
+    )
+
+
 def _memory_seeds() -> Iterator[bytes]:
     # Legacy: root entry 0 -> page 1; context entry 0 -> page 2; four levels down to a leaf.
     words = [(0, 1, 1, 0), (512, 2, 1, 0), (513, 2, 0, 0), (1024, 3, 3, 0), (1536, 4, 3, 0), (2048, 5, 3, 0)]
@@ -223,6 +256,9 @@ TARGETS = {
         Target("flattened", _as(b"makedumpfile".ljust(16, b"\0")), lambda: iter([bytes(PAGE * 2)])),
         Target("registers", _registers, _fixture_registers),
         Target("dmar", _dmar, _dmar_seeds),
+        Target("acpidump", _acpidump, _acpidump_seeds),
+        Target("symbols", _symbols, _symbol_seeds),
+        Target("hints", _hints, _hint_seeds),
         Target("jsonl", _json_lines, _json_seeds),
         Target("ftrace", _ftrace, _fixture_traces),
         Target("dmesg", _dmesg, _dmesg_seeds),
