@@ -26,8 +26,9 @@ __all__ = ["write_page"]
 
 TEMPLATE = Path(__file__).with_name("inspect_page.html")
 PLACE = "@DATA@"
-DRAWN = 20_000  # runs of one set of tables in a page; neighbours are drawn together where there are more
-FINEST = 21  # log2 of the smallest span of addresses drawn together
+LISTED = 20_000  # runs of one set of tables in a page; neighbours are drawn together where there are more
+DRAWN = 5_000  # of which so many are left
+FINEST = 13  # log2 of the smallest span of addresses drawn together
 _USER = int(Permissions.USER)
 _Key = tuple[int, int, str]
 _Row = list[Any]
@@ -110,7 +111,7 @@ def _set_document(index: int, by_size: Mapping[int, UnitReport]) -> dict[str, An
     runs = sorted(
         row for size, report in by_size.items() for row in _run_rows(report.spaces[index], size.bit_length() - 1)
     )
-    drawn = _drawn_together(runs) if len(runs) > DRAWN else runs
+    drawn = _drawn_together(runs) if len(runs) > LISTED else runs
     return {
         "runs": [[f"{row[0]:#x}", row[1], None if row[2] is None else f"{row[2]:#x}", *row[3:]] for row in drawn],
         "total": len(runs),
