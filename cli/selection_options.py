@@ -31,8 +31,8 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def _page_size(text: str) -> int:
-    name = text.strip().lower().removesuffix("ib").removesuffix("b")
-    size = _SIZES.get(name) or (parse_number(name) if name not in _SIZES else 0)
+    name = text.strip().lower().removesuffix("b").removesuffix("i")
+    size = _SIZES.get(name) or (int(name) if name.isdecimal() else 0)
     if size not in _SIZES.values():
         raise InputError(f"{text!r} is no page size: expected 4K, 2M or 1G")
     return size
