@@ -32,7 +32,8 @@ from tests.conftest import FIXTURES
 
 PAGE = 4096
 SMALL = (80, 24)
-KEYS = {" ": "space", ":": "colon", ".": "full_stop", "/": "slash", "?": "question_mark"}
+NAMED = {"enter", "tab", "escape", "down", "up"}
+KEYS = {"/": "slash", "?": "question_mark"}
 
 try:
     import textual
@@ -67,17 +68,13 @@ def explore(act, units, size=SMALL):
 
 
 async def press(pilot, *keys: str) -> None:
-    """Presses keys, one after another; a text is typed letter by letter."""
+    """Presses keys, one after another; a text is put where one types."""
     for key in keys:
-        for letter in [key] if key in {"enter", "tab", "escape", "down", "up", "home", "end"} else key:
-            await pilot.press(KEYS.get(letter, letter))
+        if len(key) == 1 or key in NAMED:
+            await pilot.press(KEYS.get(key, key))
+        else:
+            pilot.app.screen.query_one("#answer").value = key
     await pilot.pause()
-
-
-def shown(app, selector: str) -> str:
-    """The text of a part of the screen, as it is drawn."""
-    widget = app.screen.query_one(selector)
-    return "\n".join(strip.text for strip in (widget.render_line(y) for y in range(widget.size.height)))
 
 
 def screen_text(app) -> list[str]:
@@ -273,7 +270,7 @@ def test_device_is_opened_and_an_address_found_that_withholds_w() -> None:
         await press(pilot, "down", "down", "down", "down", "enter")
         assert app.history.here.owner == "00:05.0"
         assert app.query_one("#entries").border_title == "ss-pml4es at 0x9182e000"
-        await press(pilot, "/", "0x10100000", "enter")
+        await press(pilot, "/", *"0x10100000", "enter")
         assert app.history.here.title == "00:05.0 > ss-pml4es > ss-pdpes > ss-pdes > ss-ptes"
         assert "ss-pte 0x100 at 0x9ff91800" in str(app.query_one("#details").border_title)
         text = "\n".join(screen_text(app))
@@ -435,6 +432,32 @@ def test_image_without_its_tables_is_browsed_without_a_crash(mode: int) -> None:
 
     memory = Image("i", "raw memory", bytes(PAGE), [Segment(0, PAGE, 0, PAGE)])
     explore(act, [Unit(memory, RegisterPage.of_root_table(0x8000 | mode << 10))])
+
+
+@needs_textual
+def test_tables_are_read_when_they_are_opened() -> None:
+    pages = []
+
+    class Counting:
+        def __init__(self, memory) -> None:
+            self.memory = memory
+
+        def load(self, address: int) -> int | None:
+            pages.append(address // PAGE)
+            return self.memory.load(address)
+
+        def read(self, address: int, size: int) -> bytes:
+            pages.append(address // PAGE)
+            return self.memory.read(address, size)
+
+    async def act(app, pilot) -> None:
+        assert set(pages) == {0x7F09, 0x7F14, 0xAD5C, 0xAD60, 0xAD61, 0xAD66}  # the root table and context tables
+        pages.clear()
+        await press(pilot, "down", "down", "down", "down", "enter")
+        assert set(pages) == {0x9182E}
+
+    unit = unit_of("t-vfio-superpages")
+    explore(act, [Unit(Counting(unit.memory), unit.registers)])
 
 
 @needs_textual
