@@ -47,6 +47,7 @@ class BulkReader:
         self._address = form.leaf_address[1]
         self._present = form.present
         self._reserved = form.reserved_leaf[1]
+        self._scratch = numpy.empty(TABLES * ENTRIES, dtype=numpy.uint64)  # new memory costs more than the subtraction
         self._deciding, self._rights = _deciding_bits(form, mask)
 
     def read(self, tables: Sequence[int], first: int, neighbours: Sequence[int]) -> Batch | None:
@@ -78,7 +79,8 @@ class BulkReader:
         np = self._np
         gpa = entries & np.uint64(self._address)
         bits = self._granted(entries, varying)
-        continues = gpa[1:] - gpa[:-1] == PAGE_SIZE
+        scratch = self._scratch[: max(len(entries) - 1, 0)]
+        continues = np.subtract(gpa[1:], gpa[:-1], out=scratch) == PAGE_SIZE
         if not continues.any():
             size = np.broadcast_to(np.uint64(PAGE_SIZE), len(entries))
             return Batch(Columns(iova, gpa, size, bits), len(entries), len(entries))

@@ -46,6 +46,10 @@ class Columns(NamedTuple):
         for start in range(0, len(self.iova), CHUNK):
             yield from zip(*(column[start : start + CHUNK].tolist() for column in self), strict=True)
 
+    def part(self, start: int, end: int | None) -> Columns:
+        """The runs from `start` to `end`."""
+        return Columns(*(column[start:end] for column in self))
+
     def run(self, index: int) -> Run:
         """The run at `index`."""
         iova, gpa, size, bits = (int(column[index]) for column in self)

@@ -110,6 +110,7 @@ class TableScanner:
         self._leaves = [0] * 6
         self._links: dict[tuple[int, int], int] = {}
         self._cut = False
+        self._alone = 0  # entries of a level 2 table that are read one by one, up to here
         width = level_shift(levels + 1)
         self._half = 1 << width - 1 if isinstance(self._form, FirstStage) else 1 << 64
         self._upper = (1 << 64) - (1 << width)  # the upper half of first-stage addresses stands at the end of 64 bits
@@ -248,10 +249,13 @@ class TableScanner:
         bad: list[int] = []
         beyond: list[int] = []
         loops: list[int] = []
-        index = -1
-        while (index := index + 1) < ENTRIES:
+        done = 0  # entries read in batches, up to here
+        self._alone = 0
+        for index in [index for index, entry in enumerate(entries) if entry]:
+            if index < done:
+                continue
             entry = entries[index]
-            kind = form.kind(entry, level) if entry else Kind.EMPTY
+            kind = form.kind(entry, level)
             if kind is Kind.EMPTY:
                 continue
             iova = base + (index << shift)
@@ -265,7 +269,7 @@ class TableScanner:
             elif kind is Kind.LEAF:
                 self._large_leaf(iova, form.output(entry, level), level, granted)
             elif level == 2 and (read := self._batch(entries, index, iova, mask, path, limit)):
-                index += read - 1
+                done = index + read
             elif form.table(entry) in path:
                 loops.append(index)
             else:
@@ -292,9 +296,9 @@ class TableScanner:
         self, entries: tuple[int, ...], index: int, iova: int, mask: int, path: tuple[int, ...], limit: int
     ) -> int:
         # How many entries from `index` on were read at once: all lead to clean tables that nobody linked before.
-        if not self._bulk:
+        if not self._bulk or index < self._alone:
             return 0
-        end = self._alike(entries, index, min(index + bulk_scan.TABLES, ENTRIES))
+        end = self._alone = self._alike(entries, index, min(index + bulk_scan.TABLES, ENTRIES))
         places = [at for at in range(index, end) if entries[at]]
         last = iova + (places[-1] - index + 1) * level_size(2)
         if len(places) < FEW or last > limit or not self._selection.covers(self._canonical(iova), last - iova):
@@ -349,20 +353,23 @@ class TableScanner:
         last: Run | None = None
         for piece in self._pieces:
             runs = piece if isinstance(piece, list) else [piece.run(0)] if len(piece.iova) else []
+            fused = False
             for iova, gpa, size, bits in runs:
                 iova = self._canonical(iova)
-                if last and bits == last[3] and iova == last[0] + last[2] and gpa == last[1] + last[2]:
+                fused = last is not None and (iova, gpa, bits) == (last[0] + last[2], last[1] + last[2], last[3])
+                if last and fused:
                     last = (last[0], last[1], last[2] + size, bits)
                     continue
                 if last:
                     current.append(last)
                 last = (iova, gpa, size, bits)
             if last and isinstance(piece, Columns) and len(piece.iova) > 1:
-                inner = self._placed(Columns(*(column[1:] for column in piece)))
-                current.append(last)
+                if fused:
+                    current.append(last)
+                inner = self._placed(piece.part(1 if fused else 0, -1))
                 current = []
-                merged += (Columns(*(column[:-1] for column in inner)), current)
-                last = inner.run(-1)
+                merged += (inner, current)
+                last = self._placed(piece.part(-1, None)).run(0)
         if last:
             current.append(last)
         return merged
