@@ -51,6 +51,7 @@ def test_mapping_lives_from_map_to_unmap(tmp_path: Path) -> None:
     told = history(script, tmp_path)
     nic = frozenset({NIC})
     assert told.mappings(nic, at(4)).holding(0x5000) is None
+    assert told.mappings(nic, at(5)).holding(0x5000) is not None
     live = told.mappings(nic, at(6)).holding(0x5FFF)
     assert (live.iova, live.size, live.gpa, live.owners) == (0x5000, PAGE, 0x9000, (NIC,))
     assert told.mappings(nic, at(7)).holding(0x5000) is None

@@ -187,6 +187,15 @@ def test_fault_records_differ_by_index():
     assert ("fr", 0, 5) in one.fields
 
 
+@pytest.mark.parametrize("records, found", [(1, []), (2, [1])])
+def test_only_fault_records_that_there_are_count(records, found):
+    cap = 0xD2008C22260206 | (records - 1) << 40
+    after = bytearray(register_page(CAP=cap))
+    struct.pack_into("<Q", after, 0x238, 1 << 63 | 5 << 32 | 0x28)
+    changes = diff(legacy(registers=register_page(CAP=cap)), legacy(registers=bytes(after))).registers
+    assert [one.index for one in changes] == found
+
+
 def with_interrupts(entries: dict[int, tuple[int, int]]) -> Side:
     scene = Scene()
     table = scene.page()

@@ -186,15 +186,24 @@ def test_near_misses_say_by_how_much(machine, history, by_trace, mapped, verdict
     assert (found.verdict, found.sentence) == (verdict, f"00:02.0 tried to read 0x5000, {words}")
 
 
-def test_far_misses_are_no_near_misses(machine):
-    machine.nic.leaf(0x5000 + 17 * 0x1000, 0x100000)
-    assert explain(fault(), machine.tables).verdict is Verdict.NOT_MAPPED
+@pytest.mark.parametrize("pages, verdict", [(15, Verdict.PAST_END), (16, Verdict.NOT_MAPPED)])
+def test_misses_are_near_within_sixteen_pages(machine, pages, verdict):
+    machine.nic.leaf(0x100000, 0x100000)
+    assert explain(fault(address=0x101000 + pages * 4096), machine.tables).verdict is verdict
+
+
+@pytest.mark.parametrize("pages, verdict", [(15, Verdict.BEFORE_START), (16, Verdict.NOT_MAPPED)])
+def test_misses_before_a_mapping_are_near_as_well(machine, pages, verdict):
+    machine.nic.leaf(0x100000, 0x100000)
+    assert explain(fault(address=0xFF000 - pages * 4096), machine.tables).verdict is verdict
 
 
 def test_what_was_freed_long_ago_goes_behind_the_page_right_behind_a_mapping(history):
     old = (("map", NIC, 0x5000, {"time": "1s"}), ("unmap", NIC, 0x5000, {"time": "2s"}))
     assert explain(fault(), None, history(*old)).verdict is Verdict.FREED
     assert explain(fault(), None, history(*old, ("map", NIC, 0x4000, {"time": "3s"}))).verdict is Verdict.PAST_END
+    recent = (*old[:1], ("unmap", NIC, 0x5000, {"time": "9.5s"}), ("map", NIC, 0x4000, {"time": "3s"}))
+    assert explain(fault(), None, history(*recent)).verdict is Verdict.FREED
 
 
 @pytest.mark.parametrize("by_trace", [True, False])
@@ -202,7 +211,8 @@ def test_lower_half_of_a_long_address_is_recognised(machine, history, by_trace):
     machine.nic.leaf(0x7_0000_5000, 0x100000)
     told = history(("map", NIC, 0x7_0000_5000, {})) if by_trace else None
     assert explain(fault(address=0x5000), machine.tables, told).verdict is Verdict.TRUNCATED
-    assert explain(fault(address=0x6000), machine.tables, told).verdict is not Verdict.TRUNCATED
+    for other in (0x6000, 0x3_0000_5000):
+        assert explain(fault(address=other), machine.tables, told).verdict is not Verdict.TRUNCATED
 
 
 @pytest.mark.parametrize("by_trace", [True, False])
@@ -214,6 +224,15 @@ def test_physical_address_of_a_mapping_is_recognised(machine, history, by_trace)
     assert "0xfff00000" in found.sentence
 
 
+def test_identity_mapping_is_no_physical_address_given_by_mistake(machine):
+    tables = machine.space("00:05.0")
+    tables.leaf(0x900000, 0x900000)
+    mappings = machine.tables.mappings(frozenset({sid("00:05.0")}), None)
+    assert mappings.leading_to(0x900000) is None
+    tables.leaf(0xA00000, 0x900000)
+    assert machine.tables.mappings(frozenset({sid("00:05.0")}), None).leading_to(0x900800).iova == 0xA00000
+
+
 @pytest.mark.parametrize("by_trace", [True, False])
 def test_mapping_of_another_device_is_named(machine, history, by_trace):
     machine.disk.leaf(0x5000, 0x100000)
@@ -223,6 +242,10 @@ def test_mapping_of_another_device_is_named(machine, history, by_trace):
         Verdict.OTHER_DEVICE,
         "00:02.0 tried to read 0x5000, which is mapped for 00:03.0, not for 00:02.0",
     )
+
+
+def test_mapping_that_nobody_claims_is_no_other_device(history):
+    assert explain(fault(), None, history(("map", None, 0x5000, {}))).verdict is Verdict.NEVER_MAPPED
 
 
 def test_zero_is_an_address_that_was_never_filled_in(machine):
@@ -277,8 +300,10 @@ def test_device_that_exists_is_nobodys_alias(machine):
 
 
 def test_device_that_has_an_entry_by_now(machine):
-    found = explain(fault(reason=2), machine.tables)
-    assert (found.verdict, found.agrees) == (Verdict.ATTACHED_NOW, False)
+    for _ in range(2):
+        found = explain(fault(reason=2), machine.tables)
+        assert (found.verdict, found.agrees) == (Verdict.ATTACHED_NOW, False)
+        machine.nic.leaf(0x5000, 0x100000)
 
 
 def test_entry_with_reserved_bits_is_named(machine):
@@ -499,6 +524,7 @@ def test_storm_with_two_verdicts_is_told_as_two(machine):
 
 
 def test_long_storm_is_not_looked_at_page_by_page(machine):
+    machine.nic.leaf(190 << 12, 0x100000)  # near which the verdict would be another
     faults = tuple(fault(address=page << 12) for page in range(100, 200))
     (found,) = explain_storm(Storm(faults), machine.tables)
     assert (len(found.storm.faults), found.assumed) == (100, 36)
