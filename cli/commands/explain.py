@@ -57,7 +57,7 @@ def command(
     Examples:
       vtd explain fixtures/images/c-scalable/image.elf.gz --trace fixtures/traces/c-scalable.txt.xz \\
         --fault 'DMAR: [DMA Read NO_PASID] Request device [03:00.0] fault addr 0xfffff000 [fault reason 0x02]'
-      vtd explain --trace fixtures/traces/t-vfio-superpages.txt.xz \
+      vtd explain --trace fixtures/traces/t-vfio-superpages.txt.xz \\
         --fault '[76.07] DMAR: [DMA Read NO_PASID] Request device [00:05.0] fault addr 0x50000000 [fault reason 0x06]'
     """
     from cli.explain_report import document, show
