@@ -39,6 +39,10 @@ class KcoreImage(Image):
         except NoMemory:
             return None
 
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at `address` as they are now; NoMemory where there is no RAM."""
+        return b"".join(self._pieces(address, size))
+
     def touched(self) -> Iterator[tuple[int, int]]:
         """(start, size) of all RAM: nobody knows which of it is zero."""
         return iter(self.regions)
