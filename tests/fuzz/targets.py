@@ -14,10 +14,12 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 
+import zstandard
+
 from pagetables import dmesg
 from pagetables.audit import audit
 from pagetables.audit.regions import parse_hints, parse_symbols
-from pagetables.errors import NoMemory, VtdError
+from pagetables.errors import VtdError
 from pagetables.images.acpi import find_dmar
 from pagetables.images.dmar_file import parse_acpidump
 from pagetables.images.find_root import find_roots
@@ -28,11 +30,14 @@ from pagetables.images.registers import RegisterPage, load_units
 from pagetables.layouts import dmar
 from pagetables.request import Access, Request
 from tests.conftest import FIXTURES
+from tests.pagetables.images.elf_bytes import Core, Load, note
+from tests.pagetables.images.kdump_bytes import PACKERS, flatten, kdump
 
 __all__ = ["TARGETS", "Target"]
 
 PAGE = 4096
 PAGES = 16
+FLATTENED = b"makedumpfile".ljust(16, b"\0")
 LONGEST = 1 << 16  # bytes of one input
 
 
@@ -71,8 +76,9 @@ def _read_through(image: Image) -> None:
     for start, size in image.regions[:64]:
         for at in (start, start + size - 8 & ~7, start + size):
             image.load(at & ~7)
-        with contextlib.suppress(NoMemory):
-            image.read(start, min(size, PAGE))
+        for at in range(start, min(start + size, start + 8 * PAGE), PAGE):
+            with contextlib.suppress(VtdError):
+                image.read(at, min(start + size - at, PAGE))
     list(itertools.islice(image.touched(), 1000))
     RegisterPage.from_notes(image.notes)
 
@@ -175,9 +181,30 @@ def _acpidump(data: bytes) -> None:
         dmar.parse(table)
 
 
-def _fixture_images() -> Iterator[bytes]:
-    for path in sorted((FIXTURES / "images").glob("*/image.elf.gz")):
-        yield gzip.decompress(path.read_bytes())[:LONGEST]
+def _elf_seeds() -> Iterator[bytes]:
+    notes = note(b"VTD", 1, struct.pack("<Q", 0xFED90000) + bytes(PAGE)) + note(b"VTDCORPUS", 1, bytes(0x230))
+    loads = [Load(0x1000, bytes(range(256)) * 16, size=2 * PAGE), Load(1 << 32, b"x" * 100)]
+    yield bytes(Core(loads))
+    yield bytes(Core([*loads, Load(0x1800, bytes(range(256)) * 4)], notes))
+    yield bytes(Core(loads, notes, count=0xFFFF, section_info=3))
+
+
+def _kdump_seeds() -> Iterator[bytes]:
+    pages = {1: bytes(range(256)) * 16, 3: bytes(PAGE), 64: b"some text " * 409 + b"......"}
+    for packer in PACKERS:
+        yield kdump(pages, packer)
+    yield kdump(pages, "plain", ram={1, 2, 3, 64}, version=5, level=1)
+
+
+def _flattened_seeds() -> Iterator[bytes]:
+    yield flatten(next(_elf_seeds()))
+    yield flatten(next(_kdump_seeds()))
+
+
+def _packed_seeds() -> Iterator[bytes]:
+    for pack in (gzip.compress, lzma.compress, zstandard.ZstdCompressor().compress):
+        yield pack(next(_elf_seeds()))
+        yield pack(next(_kdump_seeds()) + bytes(1 << 20))
 
 
 def _fixture_registers() -> Iterator[bytes]:
@@ -250,10 +277,11 @@ def _without(magic: bytes, seeds: Callable[[], Iterator[bytes]]) -> Callable[[],
 TARGETS = {
     target.name: target
     for target in (
-        Target("elf", _as(b"\x7fELF"), _without(b"\x7fELF", _fixture_images)),
+        Target("elf", _as(b"\x7fELF"), _without(b"\x7fELF", _elf_seeds)),
         Target("lime", _as(b"EMiL"), _lime_seeds),
-        Target("kdump", _as(b"KDUMP   "), lambda: iter([bytes(PAGE * 8)])),
-        Target("flattened", _as(b"makedumpfile".ljust(16, b"\0")), lambda: iter([bytes(PAGE * 2)])),
+        Target("kdump", _as(b"KDUMP   "), _without(b"KDUMP   ", _kdump_seeds)),
+        Target("flattened", _as(FLATTENED), _without(FLATTENED, _flattened_seeds)),
+        Target("packed", _image, _packed_seeds),
         Target("registers", _registers, _fixture_registers),
         Target("dmar", _dmar, _dmar_seeds),
         Target("acpidump", _acpidump, _acpidump_seeds),
