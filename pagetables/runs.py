@@ -34,7 +34,7 @@ class Mapping:
 
 
 class Columns(NamedTuple):
-    """Many runs at once: numpy arrays of equal length."""
+    """Many runs at once: numpy arrays, or what can be indexed and listed like them, of equal length."""
 
     iova: Any
     gpa: Any

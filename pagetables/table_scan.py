@@ -378,4 +378,4 @@ class TableScanner:
         # The tables of a batch lie in the same half.
         if columns.iova[0] < self._half:
             return columns
-        return columns._replace(iova=columns.iova + columns.iova.dtype.type(self._upper))
+        return columns._replace(iova=columns.iova + self._upper)

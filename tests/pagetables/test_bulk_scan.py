@@ -179,3 +179,19 @@ def test_without_numpy_tables_are_read_one_by_one(monkeypatch, batches):
     memory = tables(0, FORMS[0])
     assert found(memory, FORMS[0], bulk=True) == found(memory, FORMS[0], bulk=False)
     assert batches == []
+
+
+def test_pages_that_never_continue_each_other_are_listed_as_one_by_one():
+    memory = PhysicalMemory([(0, RAM)])
+    for at, entry in ((TOP, 0x3003), (0x3000, 0x4003)):
+        memory.store(at, entry)
+    for number in range(100):
+        memory.store(0x4000 + 8 * number, 0x10000 + number * 4096 | 3)
+        frames = range(number * 512, number * 512 + 512)
+        memory.write(0x10000 + number * 4096, b"".join(struct.pack("<Q", frame << 13 | 3) for frame in frames))
+    bulk, plain = found(memory, FORMS[0], bulk=True), found(memory, FORMS[0], bulk=False)
+    assert bulk == plain
+    mappings = TableScanner(memory, FORMS[0], []).contents(TOP, 4, 1 << 48).mappings
+    assert len(mappings) == 51_200
+    for at in (0, 511, 512, 33_000, 51_199):
+        assert (mappings[at].iova, mappings[at].gpa, mappings[at].size) == (at << 12, at << 13, 4096)
