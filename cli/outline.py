@@ -10,6 +10,7 @@ from cli.render import console
 
 __all__ = ["Node", "lines", "print_outline"]
 
+TOGETHER = 1024  # lines written at once
 _GUIDES = ("├── ", "└── ", "│   ", "    ")
 _PLAIN_GUIDES = ("|-- ", "`-- ", "|   ", "    ")  # for a terminal that knows ASCII alone
 
@@ -44,8 +45,13 @@ def print_outline(root: Node) -> None:
     """Print the tree on stdout, styled on a terminal. Lines are never cut or wrapped."""
     guides = _GUIDES if (sys.stdout.encoding or "").lower().startswith("utf") else _PLAIN_GUIDES
     out = console()
+    waiting: list[str] = []
     for text, style in lines(root, guides):
+        if (style and out.is_terminal) or len(waiting) == TOGETHER:
+            sys.stdout.write("".join(waiting))
+            waiting.clear()
         if style and out.is_terminal:
             out.print(text, style=style, soft_wrap=True)
         else:
-            sys.stdout.write(text + "\n")
+            waiting.append(text + "\n")
+    sys.stdout.write("".join(waiting))

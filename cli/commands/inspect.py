@@ -11,9 +11,13 @@ from cli.options import DEVICE, image_options, json_option, pasid_option
 from cli.selection_options import chosen, selection_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pagetables.address import Pasid, SourceId
     from pagetables.dmar_check import DmarReport
+    from pagetables.images.image import Image
     from pagetables.images.inspection import UnitReport
+    from pagetables.selection import Selection
 
 
 @click.command("inspect")
@@ -58,30 +62,18 @@ def command(
       vtd inspect fixtures/images/a-legacy-strict/image.elf.gz --rtaddr 0x79af000 --json
       vtd inspect fixtures/images/i-firststage-k72/image.elf.gz --html page.html
     """
-    from cli.found_root import found_root
     from pagetables.images.device_names import load_device_names
-    from pagetables.images.inspection import inspect_unit, register_pages
     from pagetables.images.opening import open_image
 
     selection = chosen(**selected)
     names = load_device_names(pci) if pci is not None else {}
     with open_image(image, base) as memory:
-        if find_root and registers is None and rtaddr is None:
-            rtaddr = found_root(memory)
-        pages = register_pages(memory, registers, rtaddr)
-        dmar, haw = _dmar(memory)
-
-        def read(size: int | None) -> list[UnitReport]:
-            only = selection if size is None else replace(selection, page_size=size)
-            return [
-                inspect_unit(memory, page, source_id=source, pasid=pasid, haw=haw, selection=only) for page in pages
-            ]
-
-        units = read(None)
+        dmar, read = _reader(memory, (registers, rtaddr, find_root), source, pasid)
+        units = read(selection)
         if html is not None:
             from cli.html_page import write_page
 
-            write_page(html, image, units, names, read)
+            write_page(html, image, units, names, lambda size: read(replace(selection, page_size=size)))
     if as_json:
         _print_json(units, dmar, names)
     elif html is None:
@@ -92,7 +84,28 @@ def command(
     return 1 if asked and not any(unit.spaces for unit in units) else 0
 
 
-def _dmar(memory: Any) -> tuple[DmarReport | None, int]:
+def _reader(
+    memory: Image, given: tuple[str | None, int | None, bool], source: SourceId | None, pasid: Pasid | None
+) -> tuple[DmarReport | None, Callable[[Selection], list[UnitReport]]]:
+    # The DMAR table, and what reads the units as far as a selection goes.
+    from cli.found_root import found_root
+    from pagetables.images.inspection import inspect_unit, register_pages
+
+    registers, rtaddr, find_root = given
+    if find_root and registers is None and rtaddr is None:
+        rtaddr = found_root(memory)
+    pages = register_pages(memory, registers, rtaddr)
+    dmar, haw = _dmar(memory)
+
+    def read(selection: Selection) -> list[UnitReport]:
+        return [
+            inspect_unit(memory, page, source_id=source, pasid=pasid, haw=haw, selection=selection) for page in pages
+        ]
+
+    return dmar, read
+
+
+def _dmar(memory: Image) -> tuple[DmarReport | None, int]:
     from pagetables.dmar_check import check_dmar
     from pagetables.errors import InputError
     from pagetables.images.acpi import find_dmar
