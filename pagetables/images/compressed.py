@@ -79,7 +79,10 @@ def _xz(file: Any) -> _Opened:
 def _zstd(file: Any) -> _Opened:
     import zstandard
 
-    size = max(0, zstandard.frame_content_size(file.read(ZSTD_HEADER)))  # -1: not said
+    try:
+        size = max(0, zstandard.frame_content_size(file.read(ZSTD_HEADER)))  # -1: not said
+    except zstandard.ZstdError:  # no header, or half of one: the reader says what is wrong, or finds nothing
+        size = 1
     file.seek(0)
     reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False)
     return _AtLeast(reader, size), (zstandard.ZstdError, EOFError)

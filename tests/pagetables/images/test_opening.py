@@ -119,3 +119,10 @@ def test_a_folder_and_a_missing_file_are_errors_of_the_system(tmp_path):
         open_image(tmp_path)
     with pytest.raises(FileNotFoundError):
         open_image(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("header", [b"", b"\x3f", b"\x3f\xa0\x48\x70", b"\xff" * 20, b"\xe0" + b"\xff" * 8])
+def test_zstd_data_with_a_wrong_or_missing_header_is_damaged(tmp_path, header):
+    (tmp_path / "image").write_bytes(b"\x28\xb5\x2f\xfd" + header)
+    with pytest.raises(ImageError, match=r"image: damaged zstd data"):
+        open_image(tmp_path / "image")
