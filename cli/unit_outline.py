@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pagetables.runs import Mapping as Run
     from pagetables.scan import Space
 
-__all__ = ["pending_line", "slot_texts", "unit_heading", "unit_outline"]
+__all__ = ["Extent", "pending_line", "slot_texts", "unit_heading", "unit_outline"]
 
 SHOWN = 8  # of each list, unless all is asked for
 STEP = 1 << 14
@@ -30,24 +31,32 @@ _ACCESS = tuple(Permissions(bits).text() for bits in range(16))
 _Key = tuple[int, int, str]
 
 
-def unit_outline(report: UnitReport, everything: bool, names: Mapping[SourceId, str], told: Told) -> Node:
-    """The tree of one unit; `everything` lists every mapping and descriptor, not the first few of each."""
-    return Node(unit_heading(report), "bold", _branches(report, everything, names, told))
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What is listed whole, and not the first few: every mapping, every interrupt and descriptor."""
+
+    mappings: bool = False
+    rest: bool = False
 
 
-def _branches(report: UnitReport, everything: bool, names: Mapping[SourceId, str], told: Told) -> Iterator[Node]:
+def unit_outline(report: UnitReport, extent: Extent, names: Mapping[SourceId, str], told: Told) -> Node:
+    """The tree of one unit."""
+    return Node(unit_heading(report), "bold", _branches(report, extent, names, told))
+
+
+def _branches(report: UnitReport, extent: Extent, names: Mapping[SourceId, str], told: Told) -> Iterator[Node]:
     yield from state_nodes(report.registers)
     seen: dict[_Key, str] = {}
     for space in report.spaces:
         known = seen.setdefault(_key(space), _name(space, {}))
-        yield _space_node(space, None if known == _name(space, {}) else known, everything, names, told)
+        yield _space_node(space, None if known == _name(space, {}) else known, extent.mappings, names, told)
     if report.interrupts:
         title = count(len(report.interrupts), "interrupt remapping entry", "interrupt remapping entries")
         entries = (Node(_interrupt_line(one, names)) for one in report.interrupts)
-        yield Node(title, "", _some(entries, len(report.interrupts), everything, "entry", "entries"))
+        yield Node(title, "", _some(entries, len(report.interrupts), extent.rest, "entry", "entries"))
     for queue, what in ((report.queue, "invalidation queue"), (report.page_requests, "page request queue")):
         if queue is not None:
-            yield _queue_node(queue, what, everything)
+            yield _queue_node(queue, what, extent.rest)
     yield Node(_totals(report))
     for record in report.pending_faults:
         yield Node(pending_line(record, names), "yellow")

@@ -13,6 +13,7 @@ from cli.selection_options import chosen, selection_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cli.unit_outline import Extent
     from pagetables.address import Pasid, SourceId
     from pagetables.dmar_check import DmarReport
     from pagetables.images.image import Image
@@ -62,6 +63,7 @@ def command(
       vtd inspect fixtures/images/a-legacy-strict/image.elf.gz --rtaddr 0x79af000 --json
       vtd inspect fixtures/images/i-firststage-k72/image.elf.gz --html page.html
     """
+    from cli.unit_outline import Extent
     from pagetables.images.device_names import load_device_names
     from pagetables.images.opening import open_image
 
@@ -77,7 +79,8 @@ def command(
     if as_json:
         _print_json(units, dmar, names)
     elif html is None:
-        _print_tree(units, dmar, names, everything or source is not None or not selection.is_everything)
+        runs = everything or source is not None or not selection.is_everything
+        _print_tree(units, dmar, names, Extent(runs, everything))
     if not selection.is_everything:
         return 0 if any(len(space.mappings) for unit in units for space in unit.spaces) else 1
     asked = source is not None or pasid is not None
@@ -138,15 +141,15 @@ def _print_json(units: list[UnitReport], dmar: DmarReport | None, names: dict[So
         emit_stream({"units": documents, "dmar": None if dmar is None else dmar_document(dmar)})
 
 
-def _print_tree(units: list[UnitReport], dmar: DmarReport | None, names: dict[SourceId, str], everything: bool) -> None:
+def _print_tree(units: list[UnitReport], dmar: DmarReport | None, names: dict[SourceId, str], extent: Extent) -> None:
     from cli.dmar_report import dmar_tree
     from cli.outline import print_outline
     from cli.render import console, progress
     from cli.unit_outline import unit_outline
 
-    with progress("listing", _total(units) if everything else 0) as told:
+    with progress("listing", _total(units) if extent.mappings else 0) as told:
         for unit in units:
-            print_outline(unit_outline(unit, everything, names, told))
+            print_outline(unit_outline(unit, extent, names, told))
     if dmar is not None:
         console().print(dmar_tree(dmar))
 
