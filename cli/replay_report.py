@@ -41,8 +41,10 @@ def _headline(out: Console, report: Report) -> None:
     what = [count(applied["map"], "map"), count(applied["unmap"], "unmap")]
     what += [count(applied["access"], "access", "accesses")] if applied["access"] else []
     out.print(f"{' and '.join(what[:2])}{', ' + what[2] if what[2:] else ''} replayed", style="bold")
-    rate = f"{report.events_per_s:,.0f} events/s"
-    out.print(f"{count(report.events, 'event')} read; {report.elapsed_s:.2f} s, {rate}, {report.engine} engine")
+    rate = f"{report.events_per_s:,.0f}/s"
+    out.print(
+        f"{count(report.events, 'event')} read; replayed in {report.elapsed_s:.2f} s ({rate}), {report.engine} engine"
+    )
     chosen = report.settings
     out.print(
         f"{chosen['mode']} mode, {chosen['levels']}-level {chosen['stage']}-stage tables, profile {chosen['profile']}, "

@@ -81,9 +81,13 @@ def command(
     elif html is None:
         runs = everything or source is not None or not selection.is_everything
         _print_tree(units, dmar, names, Extent(runs, everything))
+    return _status(units, selection, source is not None or pasid is not None)
+
+
+def _status(units: list[UnitReport], selection: Selection, asked: bool) -> int:
+    # 1 where a choice of mappings or devices was made, and nothing is left.
     if not selection.is_everything:
         return 0 if any(len(space.mappings) for unit in units for space in unit.spaces) else 1
-    asked = source is not None or pasid is not None
     return 1 if asked and not any(unit.spaces for unit in units) else 0
 
 
