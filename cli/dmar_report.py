@@ -138,5 +138,5 @@ def _words(structure: Structure) -> Iterator[str]:
             yield f"type {structure.type}, {count(len(structure.body), 'byte')}"
         case _:
             yield "properties of integrated devices"
-    if getattr(structure, "segment", 0):
-        yield f"[segment {structure.segment}]"  # type: ignore[union-attr]
+    if segment := getattr(structure, "segment", 0):
+        yield f"[segment {segment}]"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from types import MappingProxyType
 
-from pagetables import bulk_scan
+from pagetables import bulk_scan, wording
 from pagetables.address import PAGE_SIZE, Gpa, SourceId, level_shift, level_size
 from pagetables.errors import NoMemory
 from pagetables.fault import FaultReason
@@ -344,7 +344,8 @@ class TableScanner:
     def _tell_entries(self, kind: str, indexes: list[int], table: int, level: int, what: str) -> None:
         if indexes:
             at = table + 8 * indexes[0]
-            self._tell(kind, at, f"{len(indexes)} entries of {self._name(table, level)} {what}, the first at {at:#x}")
+            many = wording.count(len(indexes), "entry", "entries")
+            self._tell(kind, at, f"{many} of {self._name(table, level)} {what}, the first at {at:#x}")
 
     def _merged(self) -> list[Piece]:
         # Runs that continue each other over tables become one; those of a batch are merged but for its ends.

@@ -59,6 +59,10 @@ def command(
     """
     from emulator.replay import Replay
 
+    if dump == "-":
+        raise click.UsageError(
+            "--dump needs a file: an image is written out of order, which standard output cannot take"
+        )
     settings = _settings(machine, assigned, axes)
     trace = _read(traces, until)
     with progress("replaying", len(trace.columns)) as done:

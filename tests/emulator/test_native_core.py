@@ -123,7 +123,7 @@ def test_a_closed_memory_stays_mapped_while_the_core_holds_it(engine) -> None:
     memory, _, mapper = make_mapper(engine)
     memory.close()
     mapper.map(Iova(0), Gpa(0), PAGE, READ_WRITE)
-    mapper.unmap(Iova(0), PAGE)
+    assert mapper.unmap(Iova(0), PAGE).size == PAGE
 
 
 def test_the_core_does_not_keep_a_memory_alive(engine) -> None:
