@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.measure import Job
 from benchmarks.scene import PAGE, Scene, Words
+from emulator.leaf_reader import leaf_reader
 from pagetables.errors import VtdError
 from pagetables.images.elf import write_elf
 from pagetables.images.image import Image
@@ -107,7 +108,7 @@ def _listing(scene: Scene, runs: bool) -> Job:
             done += int(counts[number])
 
     def ours() -> Scan:
-        return scan(image, int(registers.root_table), registers.capabilities())
+        return scan(image, int(registers.root_table), registers.capabilities(), bulk=leaf_reader)
 
     limit()
     _check(ours(), found, counts.tolist())

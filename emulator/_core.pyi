@@ -84,6 +84,9 @@ class Lib:
         position: _Data,
         /,
     ) -> int: ...
+    def core_list_leaves(
+        self, held: _Data, rules: _Data, tables: _Data, neighbours: _Data, count: int, ret: _Data, /
+    ) -> int: ...
 
 ffi: Any
 lib: Lib

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -98,6 +98,11 @@ class Format(ABC):
     def table(self, entry: int) -> Gpa:
         """The table that an entry of kind TABLE points to."""
         return Gpa(entry & self._table_address)
+
+    def tables(self, entries: Iterable[int]) -> list[Gpa]:
+        """The tables that entries of kind TABLE point to."""
+        address = self._table_address
+        return [Gpa(entry & address) for entry in entries]
 
     def output(self, entry: int, level: int) -> Gpa:
         """The start of the page that a leaf of `level` maps."""

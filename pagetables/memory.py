@@ -12,12 +12,12 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from pagetables.address import PAGE_SIZE
 from pagetables.errors import InputError, NoMemory
 
-__all__ = ["Memory", "PhysicalMemory", "WritableMemory"]
+__all__ = ["HeldMemory", "Memory", "PhysicalMemory", "Stretch", "WritableMemory"]
 
 SPAN_LIMIT = 1 << 46  # 64 TiB: half of what a process may map
 _QWORD = struct.Struct("<Q")
@@ -47,6 +47,29 @@ class WritableMemory(Memory, Protocol):
         ...
 
 
+class Stretch(NamedTuple):
+    """`size` bytes of physical memory from `start` on, which stand in a buffer at `offset`."""
+
+    start: int
+    size: int
+    offset: int
+
+
+@runtime_checkable
+class HeldMemory(Memory, Protocol):
+    """Memory whose bytes, or most of them, can be had without a copy."""
+
+    @property
+    def buffer(self) -> mmap.mmap | bytes:
+        """What they stand in."""
+        ...
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Where in it, ascending and disjoint."""
+        ...
+
+
 class PhysicalMemory:
     """RAM in `regions` of (start, size), both multiples of the page size. Up to 64 TiB; untouched pages cost nothing.
 
@@ -62,6 +85,11 @@ class PhysicalMemory:
         self.buffer = mmap.mmap(self._file, self.span, flags=mmap.MAP_SHARED)
         with contextlib.suppress(OSError, AttributeError):  # a hint: a huge page would make one byte cost 2 MiB
             self.buffer.madvise(mmap.MADV_NOHUGEPAGE)
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Where each region stands in `buffer`: at its own address."""
+        return tuple(Stretch(start, size, start) for start, size in self.regions)
 
     def contains(self, address: int, size: int) -> bool:
         """True if all `size` bytes at `address` lie in one region."""

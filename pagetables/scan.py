@@ -12,6 +12,7 @@ from itertools import islice
 
 from pagetables.address import PAGE_SHIFT, PAGE_SIZE, DomainId, Gpa, Pasid, SourceId, level_shift
 from pagetables.bits import Word
+from pagetables.bulk_scan import MakeReader
 from pagetables.capabilities import Capabilities
 from pagetables.fault import FaultReason
 from pagetables.formats import formats, rules
@@ -95,7 +96,7 @@ def scan(
     source_id: SourceId | None = None,
     pasid: Pasid | None = None,
     selection: Selection = EVERYTHING,
-    bulk: bool = True,
+    bulk: bool | MakeReader = True,
 ) -> Scan:
     """What the tables under `rtaddr` (the register's value, TTM included) map; of one device or PASID, if given.
 
@@ -125,7 +126,7 @@ class _Scanner:
         capabilities: Capabilities,
         wanted: tuple[SourceId | None, Pasid | None],
         selection: Selection,
-        bulk: bool,
+        bulk: bool | MakeReader,
     ) -> None:
         self.findings: list[Finding] = []
         self._memory = memory

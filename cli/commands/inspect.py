@@ -96,6 +96,7 @@ def _reader(
 ) -> tuple[DmarReport | None, Callable[[Selection], list[UnitReport]]]:
     # The DMAR table, and what reads the units as far as a selection goes.
     from cli.found_root import found_root
+    from emulator.leaf_reader import leaf_reader
     from pagetables.images.inspection import inspect_unit, register_pages
 
     registers, rtaddr, find_root = given
@@ -106,7 +107,8 @@ def _reader(
 
     def read(selection: Selection) -> list[UnitReport]:
         return [
-            inspect_unit(memory, page, source_id=source, pasid=pasid, haw=haw, selection=selection) for page in pages
+            inspect_unit(memory, page, source_id=source, pasid=pasid, haw=haw, selection=selection, bulk=leaf_reader)
+            for page in pages
         ]
 
     return dmar, read

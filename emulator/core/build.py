@@ -20,7 +20,7 @@ from emulator.core.generate import header  # noqa: E402
 
 __all__ = ["COMPILE_ARGS", "SOURCES", "builder", "cdef_text", "write_layout"]
 
-SOURCES = ["iotlb.c", "walk.c", "walk_many.c", "translate.c", "map.c", "unmap.c", "queue.c", "replay.c"]
+SOURCES = ["iotlb.c", "walk.c", "walk_many.c", "translate.c", "map.c", "unmap.c", "queue.c", "replay.c", "list.c"]
 HEADERS = ["core.h", "iotlb.h", "layout.h", "memory.h", "queue.h", "tables.h"]
 COMPILE_ARGS = ["-std=gnu11", "-O3", "-fno-semantic-interposition", "-Wall", "-Wextra", "-Werror=implicit"]
 

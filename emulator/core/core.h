@@ -269,4 +269,49 @@ struct core_driver {
 /* Maps and unmaps from event *position to before event `end`, each unmap followed by its invalidation and a wait. */
 int core_replay(struct core_driver *driver, const struct core_domain *domains, uint32_t domain_count,
                 const struct core_events *events, uint64_t end, uint64_t deadline, uint64_t *position);
+
+/* -- listing ------------------------------------------------------------------------------------------------------ */
+
+/* Physical memory from `start` on that stands in a buffer at `offset`. */
+struct core_stretch {
+    uint64_t start;
+    uint64_t size;
+    uint64_t offset;
+};
+
+struct core_held {
+    const uint8_t *buffer;
+    uint64_t size;
+    const struct core_stretch *stretches; /* ascending and disjoint */
+    uint32_t stretch_count;
+};
+
+/* How leaves of level 1 are read: masks, and the rights that each combination of the deciding bits grants. */
+struct core_leaf_rules {
+    uint64_t present;
+    uint64_t reserved;
+    uint64_t address;
+    uint64_t deciding;
+    uint64_t keys[16];
+    uint8_t rights[16];
+    uint32_t key_count;
+};
+
+/* Columns with room for every entry of the tables of a call. `pages`: the first of each run, counted from the first
+ * table; `lengths` in pages; `separate`: how many runs there are if each table is taken for itself. */
+struct core_runs {
+    uint64_t *gpas;
+    uint16_t *pages;
+    uint16_t *lengths;
+    uint8_t *rights;
+    uint32_t capacity;
+    uint32_t count;
+    uint32_t leaves;
+    uint32_t separate;
+};
+
+/* The runs of up to 64 tables, the n-th of which is neighbours[n] (ascending, below 64) tables behind the first. 0 if
+ * one of them is not held whole, or has a reserved bit set: the counts are as before. */
+int core_list_leaves(const struct core_held *held, const struct core_leaf_rules *rules, const uint64_t *tables,
+                     const uint16_t *neighbours, uint32_t count, struct core_runs *ret);
 #endif

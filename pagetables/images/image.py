@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 from pagetables.errors import NoMemory
 from pagetables.images.elf_format import Note
 from pagetables.images.holes import data_runs
+from pagetables.memory import Stretch
 
 __all__ = ["Image", "Segment"]
 
@@ -90,6 +91,16 @@ class Image:
                 return False
             address = segment.end
         return True
+
+    @property
+    def buffer(self) -> mmap.mmap | bytes:
+        """The file, which cannot be closed while somebody else holds its bytes."""
+        return self._data
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Where in it the memory stands that it holds."""
+        return tuple(Stretch(one.start, one.held, one.offset) for one in self.segments if one.held)
 
     @property
     def regions(self) -> tuple[tuple[int, int], ...]:

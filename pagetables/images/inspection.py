@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pagetables.address import PAGE_SHIFT, Gpa, Pasid, SourceId
+from pagetables.bulk_scan import MakeReader
 from pagetables.errors import ImageError
 from pagetables.fault import Fault, FaultReason
 from pagetables.images.image import Image
@@ -89,13 +90,17 @@ def inspect_unit(
     pasid: Pasid | None = None,
     haw: int = 52,
     selection: Selection = EVERYTHING,
+    bulk: bool | MakeReader = True,
 ) -> UnitReport:
-    """Everything that the tables of one unit hold, or what they hold of one device or PASID, or of a selection."""
+    """Everything that the tables of one unit hold, or what they hold of one device or PASID, or of a selection.
+
+    `bulk` as `scan` has it.
+    """
     status, root = registers.status, registers.root_table
     found = Scan(_mode_name(root.ttm), (), ())
     if status.tes or status.rtps:
         capabilities = registers.capabilities(haw)
-        found = scan(memory, int(root), capabilities, source_id=source_id, pasid=pasid, selection=selection)
+        found = scan(memory, int(root), capabilities, source_id=source_id, pasid=pasid, selection=selection, bulk=bulk)
     spaces = sorted(found.spaces, key=lambda space: (space.source_id, space.pasid or 0))
     entries = tuple(_interrupts(memory, registers, source_id))
     queue, page_requests = invalidation_queue(memory, registers), page_request_queue(memory, registers)

@@ -94,6 +94,48 @@ def batches(monkeypatch):
     return counted
 
 
+@pytest.fixture
+def core():
+    """The maker of the core's reader."""
+    pytest.importorskip("emulator._core", reason="NOT RUN: the C core is not built")
+    from emulator.leaf_reader import NativeLeafReader, leaf_reader
+
+    assert isinstance(leaf_reader(PhysicalMemory([(0, RAM)]), FORMS[0], 3), NativeLeafReader)
+    return leaf_reader
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
+@pytest.mark.parametrize("damage", [0.0, 0.02, 0.1, 0.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_core_reads_the_same_runs_leaves_and_findings(form, damage, seed, core):
+    memory = tables(seed, form, damage)
+    assert found(memory, form, bulk=core) == found(memory, form, bulk=False)
+
+
+def test_the_core_cuts_tables_linked_too_often_at_the_same_place(monkeypatch, core):
+    monkeypatch.setattr(table_scan, "ALIAS_LIMIT", 2000)
+    memory = tables(1, FORMS[0], damage=0.4)
+    assert found(memory, FORMS[0], bulk=core) == found(memory, FORMS[0], bulk=False)
+
+
+@pytest.mark.parametrize(
+    "selection", [Selection(iova=(0x20_0000, 0x60_1000)), Selection(access=ACCESSES["ro"])], ids=str
+)
+def test_the_core_reads_the_same_of_a_selection(selection, core):
+    memory = tables(2, FORMS[0], damage=0.1)
+    plain = found(memory, FORMS[0], bulk=False, selection=selection)
+    assert found(memory, FORMS[0], bulk=core, selection=selection) == plain
+
+
+def test_the_core_refuses_a_table_that_is_not_held_whole(core):
+    reader = core(PhysicalMemory([(0x10000, 0x10000)]), FORMS[0], 3)
+    assert reader.read([0x10000, 0x1F000], 0, [0, 1]) is not None
+    for table in (0xF000, 0x1F008, 0x20000, 1 << 51, 0):
+        assert reader.read([0x10000, table], 0, [0, 1]) is None
+    assert reader.read([0x10000], 0, [64]) is None
+    assert reader.read([0x10000] * 65, 0, list(range(65))) is None
+
+
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
 @pytest.mark.parametrize("seed", range(4))
 def test_clean_tables_read_in_batches_give_the_same(form, seed, batches):
