@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def _obey_ctrl_c():
+    # A suite that runs in the background inherits SIGINT ignored, and would hand that on.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -20,9 +26,8 @@ def start():
     def begin(*arguments, **options):
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
-        running.append(
-            subprocess.Popen([sys.executable, "-m", "cli", *map(str, arguments)], env=environment, **options)
-        )
+        command = [sys.executable, "-m", "cli", *map(str, arguments)]
+        running.append(subprocess.Popen(command, env=environment, preexec_fn=_obey_ctrl_c, **options))
         return running[-1]
 
     yield begin

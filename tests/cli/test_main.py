@@ -125,7 +125,7 @@ def test_interrupting_a_running_command_leaves_one_line(start, tmp_path):
     os.mkfifo(tmp_path / "image")
     process = start("inspect", tmp_path / "image")
     descriptor = open_when_read(tmp_path / "image")
-    time.sleep(0.5)  # it reads the pipe now: a signal that met an import could only be half obeyed
+    time.sleep(0.5)  # it reads the pipe now
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     os.close(descriptor)
