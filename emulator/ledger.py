@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulator.mapping.clock import MILLISECOND
+from emulator.clock import MILLISECOND
 from emulator.trace.columns import Columns
 from emulator.trace.event import Kind
 from emulator.trace.live import Live, Range

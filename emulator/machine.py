@@ -6,8 +6,8 @@ import os
 import struct
 from collections.abc import Sequence
 
+from emulator.clock import Clock
 from emulator.engine import Engine, load_engine
-from emulator.mapping.clock import Clock
 from emulator.mapping.contexts import Pages
 from emulator.mapping.dma import MappingLayer
 from emulator.mapping.domain import TableShape

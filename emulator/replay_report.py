@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from emulator.clock import MILLISECOND
 from emulator.ledger import Misuse
-from emulator.mapping.clock import MILLISECOND
 from emulator.report import Report, SpaceReport
 from emulator.settings import Settings
 from emulator.trace.event import Kind

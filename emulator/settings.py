@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from emulator.clock import MILLISECOND
 from emulator.engine import ENGINES
-from emulator.mapping.clock import MILLISECOND
 from emulator.mapping.driver import Mode
 from emulator.mapping.invalidation import POLICIES
 from emulator.mapping.supply import supply_names

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from emulator.mapping.clock import MILLISECOND, Clock, Timer
+from emulator.clock import MILLISECOND, Clock, Timer
 from emulator.mapping.domain import Domain
 from emulator.mapping.driver import UnitDriver
 from emulator.mapping.supply import PageSupply

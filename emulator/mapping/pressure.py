@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from emulator.mapping.clock import MILLISECOND, Clock, Timer
+from emulator.clock import MILLISECOND, Clock, Timer
 from pagetables.address import PAGE_SHIFT, PAGE_SIZE, Gpa
 from pagetables.errors import InputError, VtdError
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
-from emulator.mapping.clock import Clock
+from emulator.clock import Clock
 from emulator.mapping.pressure import Zone
 from pagetables.address import Gpa
 from pagetables.errors import InputError, near

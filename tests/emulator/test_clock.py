@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.mapping.clock import MILLISECOND, Clock
+from emulator.clock import MILLISECOND, Clock
 
 
 def test_an_action_runs_when_it_is_due_and_sees_its_own_time() -> None:

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from emulator.mapping.clock import MILLISECOND, Clock
+from emulator.clock import MILLISECOND, Clock
 from emulator.mapping.dma import MappingLayer
 from emulator.mapping.domain import BeyondWidth, TableShape
 from emulator.mapping.driver import Mode, UnitDriver

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from emulator.mapping.clock import Clock
+from emulator.clock import Clock
 from emulator.mapping.contexts import NoPage
 from emulator.mapping.driver import DriverError, Mode, UnitDriver, covering_order
 from emulator.mapping.pools.os import SystemSupply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.mapping.clock import MILLISECOND, Clock
+from emulator.clock import MILLISECOND, Clock
 from emulator.mapping.driver import UnitDriver
 from emulator.mapping.invalidation import make_policy
 from emulator.mapping.pools.os import SystemSupply

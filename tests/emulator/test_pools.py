@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.mapping.clock import MICROSECOND, Clock
+from emulator.clock import MICROSECOND, Clock
 from emulator.mapping.pools.os import SystemSupply
 from emulator.mapping.pools.respool import ResourcePool
 from emulator.mapping.pressure import Gfp, Zone

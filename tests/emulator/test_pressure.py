@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.mapping.clock import MILLISECOND, Clock
+from emulator.clock import MILLISECOND, Clock
 from emulator.mapping.pressure import DoubleFree, Gfp, Watermarks, Zone
 from pagetables.errors import InputError
 

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
-from emulator.mapping.clock import Clock
+from emulator.clock import Clock
 from pagetables.errors import InputError, VtdError, near
 
 __all__ = [

@@ -19,7 +19,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping
 
-from emulator.mapping.clock import Clock
+from emulator.clock import Clock
 from emulator.mapping.iova.accounting import CountingAllocator, Wanted
 from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
 

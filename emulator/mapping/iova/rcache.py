@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from emulator.mapping.clock import MILLISECOND, Clock, Timer
+from emulator.clock import MILLISECOND, Clock, Timer
 from emulator.mapping.iova.accounting import Wanted
 from emulator.mapping.iova.allocator import AddressAllocator, Window, take_options
 from emulator.mapping.iova.rbtree import RangeTree

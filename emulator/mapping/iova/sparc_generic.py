@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from emulator.mapping.clock import Clock
+from emulator.clock import Clock
 from emulator.mapping.iova.accounting import CountingAllocator, Wanted
 from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
 from emulator.mapping.iova.bitmap import NO_BOUNDARY, Bitmap

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from emulator.mapping.clock import MICROSECOND, Clock, Timer
+from emulator.clock import MICROSECOND, Clock, Timer
 from emulator.mapping.pressure import Gfp, Zone
 from emulator.mapping.supply import PageSupply, SupplyStatistics, take_options
 from pagetables.address import Gpa

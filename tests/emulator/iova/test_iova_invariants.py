@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from emulator.mapping.clock import Clock
+from emulator.clock import Clock
 from emulator.mapping.iova.allocator import Window, make_allocator
 from emulator.mapping.iova.bitmap import Bitmap
 from tests.emulator.iova.twin import (

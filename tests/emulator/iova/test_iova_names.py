@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.mapping.clock import Clock
+from emulator.clock import Clock
 from emulator.mapping.iova.allocator import LIMIT_32BIT, NotAllocated, Window, allocator_names, make_allocator
 from emulator.mapping.iova.low_first import LowFirst
 from pagetables.errors import InputError

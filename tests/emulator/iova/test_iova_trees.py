@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from emulator.mapping.clock import MILLISECOND, Clock
+from emulator.clock import MILLISECOND, Clock
 from emulator.mapping.iova.allocator import LIMIT_32BIT, Window
 from emulator.mapping.iova.rbtree import RangeTree
 from emulator.mapping.iova.rcache import MagazineTree

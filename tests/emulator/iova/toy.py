@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from emulator.mapping.clock import Clock
+from emulator.clock import Clock
 from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, make_allocator
 
 ENTRIES = 4096

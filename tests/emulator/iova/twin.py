@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from emulator.mapping.clock import MILLISECOND, Clock
+from emulator.clock import MILLISECOND, Clock
 from emulator.mapping.iova.allocator import LIMIT_32BIT, Window, make_allocator
 
 WINDOW = Window(5, 201)
