@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from emulator.native_memory import NativeMemory
-from pagetables.address import PAGE_SIZE, Gpa, Iova, level_size
+from pagetables.address import GPA_LIMIT, PAGE_SIZE, Gpa, Iova, level_size
 from pagetables.errors import AlreadyMapped, MappingError, NoMemory, NotMapped, OutOfPages, VtdError
 from pagetables.formats import FIRST_STAGE, SECOND_STAGE
-from pagetables.mapper import GPA_LIMIT, PageTable, Stage, TableAllocator, Unmapped, check_map, check_unmap
+from pagetables.mapper import PageTable, Stage, TableAllocator, Unmapped, check_map, check_unmap
 from pagetables.request import Permissions
 
 if TYPE_CHECKING:

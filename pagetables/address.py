@@ -12,6 +12,7 @@ from typing import NewType
 from pagetables.errors import InputError
 
 __all__ = [
+    "GPA_LIMIT",
     "INDEX_BITS",
     "PAGE_SHIFT",
     "PAGE_SIZE",
@@ -36,6 +37,7 @@ Pasid = NewType("Pasid", int)
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
+GPA_LIMIT = 1 << 52  # an entry holds address bits 51:12, and no x86 processor has more
 INDEX_BITS = 9  # a table holds 512 entries of 8 bytes, at every level
 
 _DEVICE = re.compile(r"(?:[0-9a-f]{1,8}:)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)

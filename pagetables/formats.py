@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pagetables.address import Gpa, level_shift
+from pagetables.address import GPA_LIMIT, Gpa, level_shift
 from pagetables.bits import Word
 from pagetables.capabilities import Capabilities
 from pagetables.layouts.first_stage import FsPde2M, FsPdeTable, FsPdpe1G, FsPdpeTable, FsPml4E, FsPml5E, FsPte
@@ -36,7 +36,6 @@ __all__ = [
 
 LEVELS = 6  # tuples are indexed by level; 0 is not used
 ALL_LEAF_LEVELS = frozenset({1, 2, 3})
-ALL_ADDRESSES = 1 << 52  # an entry holds address bits 51:12
 
 
 class Kind(enum.Enum):
@@ -150,7 +149,7 @@ class SecondStage(Format):
     def __init__(
         self,
         leaf_levels: frozenset[int] = ALL_LEAF_LEVELS,
-        address_limit: int = ALL_ADDRESSES,
+        address_limit: int = GPA_LIMIT,
         *,
         snoop_control: bool = True,
         execute: bool = False,
@@ -194,7 +193,7 @@ class FirstStage(Format):
     permission_bits = FsPte.p.mask | FsPte.rw.mask | FsPte.us.mask | FsPte.xd.mask
     link = FsPdeTable.of(p=1, rw=1, us=1, a=1)
 
-    def __init__(self, leaf_levels: frozenset[int] = ALL_LEAF_LEVELS, address_limit: int = ALL_ADDRESSES) -> None:
+    def __init__(self, leaf_levels: frozenset[int] = ALL_LEAF_LEVELS, address_limit: int = GPA_LIMIT) -> None:
         super().__init__(leaf_levels, address_limit)
 
     def permissions(self, entry: int) -> Permissions:
@@ -246,7 +245,7 @@ def formats(capabilities: Capabilities, *, nested: bool, execute: bool) -> tuple
         snoop_control=bool(capabilities.ecap.sc),
         execute=execute,
     )
-    limit = ALL_ADDRESSES if nested else capabilities.address_limit
+    limit = GPA_LIMIT if nested else capabilities.address_limit
     return second, FirstStage(capabilities.first_stage_leaf_levels, limit)
 
 

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Protocol
 
-from pagetables.address import PAGE_SIZE, Gpa, Iova, level_shift, level_size
+from pagetables.address import GPA_LIMIT, PAGE_SIZE, Gpa, Iova, level_shift, level_size
 from pagetables.errors import AlreadyMapped, MappingError, NoMemory, NotMapped, OutOfPages
 from pagetables.formats import ALL_LEAF_LEVELS, FIRST_STAGE, SECOND_STAGE, Format, Kind
 from pagetables.memory import WritableMemory
@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 ENTRIES = 512  # of a table
-GPA_LIMIT = 1 << 52  # an entry holds address bits 51:12
 
 
 class Stage(enum.Enum):

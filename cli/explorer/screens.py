@@ -12,13 +12,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 
 from cli.explorer.hexdump import LINE, hex_lines, is_missing
-from pagetables.address import PAGE_SIZE, parse_number
+from pagetables.address import GPA_LIMIT, PAGE_SIZE, parse_number
 from pagetables.errors import InputError
 from pagetables.memory import Memory
 
 __all__ = ["HELP", "AskScreen", "HelpScreen", "HexScreen", "key_line", "parse_physical"]
 
-LAST_PAGE = (1 << 52) - PAGE_SIZE
+LAST_PAGE = GPA_LIMIT - PAGE_SIZE
 
 HELP = """\
 Devices are on the left, the table of one level on the right, below it the
@@ -151,6 +151,6 @@ class HexScreen(ModalScreen[None]):
 def parse_physical(text: str) -> int:
     """An address of 52 bits; InputError otherwise."""
     address = parse_number(text.strip())
-    if not 0 <= address < LAST_PAGE + PAGE_SIZE:
-        raise InputError(f"{text} is no physical address: expected 0 to {LAST_PAGE + PAGE_SIZE - 1:#x}")
+    if not 0 <= address < GPA_LIMIT:
+        raise InputError(f"{text} is no physical address: expected 0 to {GPA_LIMIT - 1:#x}")
     return address

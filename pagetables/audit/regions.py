@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pagetables.address import PAGE_SIZE, SourceId, parse_source_id
+from pagetables.address import GPA_LIMIT, PAGE_SIZE, SourceId, parse_source_id
 from pagetables.errors import InputError
 
 __all__ = ["Hints", "Region", "RegionKind", "parse_hints", "parse_symbols", "read_hints", "read_symbols"]
 
 KERNEL_MAP = 0xFFFF_FFFF_8000_0000  # x86-64: the kernel's image is linked to this address plus where it lies
-ADDRESS_LIMIT = 1 << 52
 LONGEST_SYMBOLS = 64 << 20  # bytes of a file
 LONGEST_HINTS = 1 << 20
 _SYMBOL = re.compile(rb"([0-9a-fA-F]{8,16}) +([A-Za-z?]) +(\S+)")
@@ -106,7 +105,7 @@ def _kernel_regions(known: Mapping[str, int], shift: int) -> Iterator[Region]:
 
 
 def _checked(name: str, region: Region) -> Region:
-    if not 0 <= region.start < region.start + region.size <= ADDRESS_LIMIT:
+    if not 0 <= region.start < region.start + region.size <= GPA_LIMIT:
         raise InputError(
             f"{name}: {region.name} would lie at {region.start:#x}+{region.size:#x}, which is no physical address; "
             "phys_base or kernel_offset in the hints are wrong"

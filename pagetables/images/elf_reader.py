@@ -9,6 +9,7 @@ from typing import Any
 
 from construct import StreamError
 
+from pagetables.address import GPA_LIMIT
 from pagetables.errors import ImageError
 from pagetables.images.elf_format import (
     CORE,
@@ -27,7 +28,6 @@ from pagetables.images.image import Segment
 
 __all__ = ["read_elf"]
 
-ADDRESS_LIMIT = 1 << 52  # no x86 processor has more physical address bits
 HEADER_LIMIT = 1 << 20  # program headers: a core of 4 TiB in runs of 4 MiB
 NOTE_LIMIT = 64 << 20  # bytes of notes: a thousand processors' registers are a megabyte
 CHUNK = 1 << 20
@@ -113,8 +113,8 @@ class _Reader:
     def _check_load(self, where: str, start: int, offset: int, held: int, size: int) -> None:
         if held > size:
             raise self._error(f"{where}: {held:#x} bytes in the file but {size:#x} in memory")
-        if start + size > ADDRESS_LIMIT:
-            raise self._error(f"{where}: memory up to {start + size:#x}; physical addresses end at {ADDRESS_LIMIT:#x}")
+        if start + size > GPA_LIMIT:
+            raise self._error(f"{where}: memory up to {start + size:#x}; physical addresses end at {GPA_LIMIT:#x}")
         self._check_in_file(where, offset, held)
 
     def _notes(self, offset: int, size: int) -> Iterator[Note]:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from construct import StreamError
 
+from pagetables.address import GPA_LIMIT
 from pagetables.errors import ImageError, NoMemory
 from pagetables.images.elf_format import HEADER, MAGIC, NOT_IN_FILE, PROGRAM_HEADER, PT_LOAD
-from pagetables.images.elf_reader import ADDRESS_LIMIT
 from pagetables.images.image import Image, Segment
 
 __all__ = ["PATH", "KcoreImage"]
@@ -50,7 +50,7 @@ class KcoreImage(Image):
     def _loads(self) -> Iterator[Segment]:
         for kind, _, offset, _, start, held, _, _ in PROGRAM_HEADER.iter_unpack(self._program_headers()):
             # vmalloc, modules and the like have no physical address of their own
-            inside = start + held <= ADDRESS_LIMIT and offset + held <= OFFSET_LIMIT
+            inside = start + held <= GPA_LIMIT and offset + held <= OFFSET_LIMIT
             if kind == PT_LOAD and start != NOT_IN_FILE and held and inside:
                 yield Segment(start, held, offset, held)
 

@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from construct import Bytes, Int32sl, Int32ul, Int64ul, Padding, Struct
 
-from pagetables.address import PAGE_SHIFT, PAGE_SIZE
+from pagetables.address import GPA_LIMIT, PAGE_SHIFT, PAGE_SIZE
 from pagetables.errors import ImageError, NoMemory
-from pagetables.images.elf_reader import ADDRESS_LIMIT
 from pagetables.images.flattened import Flattened
 from pagetables.images.image import Image
 from pagetables.images.unpacking import Damaged, unlzo, unsnappy, unzlib, unzstd
@@ -113,8 +112,8 @@ class KdumpImage(Image):
             raise self._error("one part of a split dump: put it together with `makedumpfile --reassemble`")
         wide = header.version >= WITH_64_BIT_COUNT and sub.pages
         self._frames = int(sub.pages if wide else header.pages)
-        if self._frames << PAGE_SHIFT > ADDRESS_LIMIT:
-            raise self._error(f"{self._frames:#x} pages; physical addresses end at {ADDRESS_LIMIT:#x}")
+        if self._frames << PAGE_SHIFT > GPA_LIMIT:
+            raise self._error(f"{self._frames:#x} pages; physical addresses end at {GPA_LIMIT:#x}")
         start = (1 + max(header.sub_header_blocks, 0)) * PAGE_SIZE
         size = header.bitmap_blocks * PAGE_SIZE
         self._descriptors = start + size

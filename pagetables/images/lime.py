@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 from construct import Const, Int32ul, Int64ul, Padding, Struct
 
+from pagetables.address import GPA_LIMIT
 from pagetables.errors import ImageError
 from pagetables.images.elf import Sparse
-from pagetables.images.elf_reader import ADDRESS_LIMIT
 from pagetables.images.image import Segment
 from pagetables.images.raw import write_region
 
@@ -62,7 +62,7 @@ def _range(path: str, data: mmap.mmap | bytes, offset: int) -> Segment:
         known = " (AVML's, compressed with Snappy: `avml-convert` unpacks it)" if header.version == 2 else ""
         raise ImageError(f"{where}: version {header.version}{known}; expected 1")
     size = header.last - header.first + 1
-    if size <= 0 or header.last >= ADDRESS_LIMIT:
+    if size <= 0 or header.last >= GPA_LIMIT:
         raise ImageError(f"{where}: memory {header.first:#x}-{header.last:#x}; expected first <= last < 2^52")
     if offset + _HEADER_SIZE + size > len(data):
         raise ImageError(f"{where}: {size:#x} bytes follow, but the file ends at {len(data):#x}: cut short?")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from pagetables.address import PAGE_SIZE
+from pagetables.address import GPA_LIMIT, PAGE_SIZE
 from pagetables.errors import ImageError
 from pagetables.images.elf import Sparse
-from pagetables.images.elf_reader import ADDRESS_LIMIT
 from pagetables.images.holes import CHUNK, runs_within, write_zeros
 from pagetables.images.image import Segment
 
@@ -26,10 +25,8 @@ def read_raw(path: str, head: bytes, size: int, base: int | None) -> list[Segmen
             f"address 0 on ({size} bytes are no whole number of pages)"
         )
     start = base or 0
-    if start + size > ADDRESS_LIMIT:
-        raise ImageError(
-            f"{path}: raw memory {start:#x}-{start + size:#x}; physical addresses end at {ADDRESS_LIMIT:#x}"
-        )
+    if start + size > GPA_LIMIT:
+        raise ImageError(f"{path}: raw memory {start:#x}-{start + size:#x}; physical addresses end at {GPA_LIMIT:#x}")
     return [Segment(start, size, 0, size)]
 
 
