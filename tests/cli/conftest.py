@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from cli.__main__ import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -47,5 +50,33 @@ def vtd(start):
         process = start(*arguments, **options)
         out, err = process.communicate()
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture
+def printed(capsys):
+    """Runs a command with `--json` in this process; the one document it prints, saying nothing else."""
+
+    def run(*arguments, status=0):
+        assert main([*map(str, arguments), "--json"]) == status
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert out.count("\n") == 1
+        return json.loads(out)
+
+    return run
+
+
+@pytest.fixture
+def said(capsys):
+    """Runs a command in this process on input that cannot be used; the one line it says about it."""
+
+    def run(*arguments):
+        assert main([*map(str, arguments)]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        return err
 
     return run

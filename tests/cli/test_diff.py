@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 
 import pytest
 
-from cli.__main__ import main
 from tests.conftest import FIXTURES
 from tests.truth import FIXED, Truth
 
@@ -18,31 +17,15 @@ def image(variant):
 
 
 @pytest.fixture
-def diff(capsys):
+def diff(printed):
     """Runs `vtd diff --json`; the document."""
-
-    def run(*arguments, status=1):
-        assert main(["diff", *map(str, arguments), "--json"]) == status
-        out, err = capsys.readouterr()
-        assert err == ""
-        assert out.count("\n") == 1
-        return json.loads(out)
-
-    return run
+    return partial(printed, "diff", status=1)
 
 
 @pytest.fixture
-def refused(capsys):
+def refused(said):
     """Runs `vtd diff` on input that cannot be used; what it says."""
-
-    def run(*arguments):
-        assert main(["diff", *map(str, arguments)]) == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.count("\n") == 1
-        return err
-
-    return run
+    return partial(said, "diff")
 
 
 @pytest.mark.parametrize("variant", FIXED)

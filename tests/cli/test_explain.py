@@ -6,6 +6,7 @@ import gzip
 import json
 import struct
 import subprocess
+from functools import partial
 
 import pytest
 
@@ -33,31 +34,15 @@ MAPPED = (
 
 
 @pytest.fixture
-def explain(capsys):
+def explain(printed):
     """Runs `vtd explain --json`; the document."""
-
-    def run(*arguments, status=0):
-        assert main(["explain", *map(str, arguments), "--json"]) == status
-        out, err = capsys.readouterr()
-        assert err == ""
-        assert out.count("\n") == 1
-        return json.loads(out)
-
-    return run
+    return partial(printed, "explain")
 
 
 @pytest.fixture
-def refused(capsys):
+def refused(said):
     """Runs `vtd explain` on input that cannot be used; what it says."""
-
-    def run(*arguments):
-        assert main(["explain", *map(str, arguments)]) == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.count("\n") == 1
-        return err
-
-    return run
+    return partial(said, "explain")
 
 
 def test_write_to_a_page_for_reading(explain):
