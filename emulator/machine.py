@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Sequence
 
 from emulator.clock import Clock
@@ -19,10 +18,9 @@ from emulator.mapping.supply import make_supply
 from emulator.profile import Profile, load_profile
 from emulator.settings import Settings
 from emulator.unit import RemappingUnit
-from pagetables.address import PAGE_SIZE
 from pagetables.errors import InputError
 from pagetables.images.elf import write_elf
-from pagetables.images.registers import NOTE_OWNER
+from pagetables.images.registers import RegisterPage
 from pagetables.mapper import Stage
 from pagetables.memory import PhysicalMemory
 
@@ -75,8 +73,8 @@ class Machine:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write memory and the unit's register page as an ELF core, which appears at `path` only when it is whole."""
-        page = struct.pack("<Q", self.unit.base) + bytes(self.unit.registers).ljust(PAGE_SIZE, b"\0")
-        write_elf(path, self.memory, [(NOTE_OWNER, 1, page)])
+        page = RegisterPage(self.unit.base, self.unit.register_page())
+        write_elf(path, self.memory, [page.note()])
 
 
 def table_shape(settings: Settings, profile: Profile) -> TableShape:
