@@ -55,7 +55,7 @@ class Machine:
             settings.kernel_min_free_kib,
             settings.kernel_reclaim_per_ms,
         )
-        self.unit = RemappingUnit(self.memory, self.profile, self.engine)
+        self.unit = RemappingUnit(self.memory, self.profile, self.engine, clock=self.clock)
         self._connect()
 
     def _connect(self) -> None:
