@@ -201,6 +201,7 @@ class Fault:
     `at` is the physical address of the structure that decided (None where no structure did), `level` the level of the
     paging entry (0 outside paging), `disabled` is True where FPD silences the recording of a qualified fault. `silent`
     is a refusal that the unit never records: abort-DMA mode has no reason of its own, TTM_INVALID stands nearest.
+    `index` is that of an interrupt whose remapping failed, 0 where it has none; a record holds its lower 16 bits.
     """
 
     reason: FaultReason
@@ -209,6 +210,7 @@ class Fault:
     level: int = 0
     disabled: bool = False
     silent: bool = False
+    index: int = 0
 
     @property
     def recorded(self) -> bool:

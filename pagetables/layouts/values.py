@@ -6,12 +6,16 @@ import enum
 
 __all__ = [
     "ContextGranularity",
+    "DeliveryMode",
+    "DestinationMode",
     "IotlbGranularity",
     "LegacyTranslation",
     "PasidCacheGranularity",
     "PasidIotlbGranularity",
+    "SourceValidation",
     "TableMode",
     "TranslationType",
+    "TriggerMode",
 ]
 
 
@@ -69,3 +73,36 @@ class PasidCacheGranularity(enum.IntEnum):
     DOMAIN = 0
     PASID = 1
     GLOBAL = 3
+
+
+class DestinationMode(enum.IntEnum):
+    """DM of an interrupt: what its destination is."""
+
+    PHYSICAL = 0
+    LOGICAL = 1
+
+
+class DeliveryMode(enum.IntEnum):
+    """DLM of an interrupt: what it does at the processor."""
+
+    FIXED = 0
+    LOWEST_PRIORITY = 1
+    SMI = 2
+    NMI = 4
+    INIT = 5
+    EXT_INT = 7
+
+
+class TriggerMode(enum.IntEnum):
+    """TM of an interrupt."""
+
+    EDGE = 0
+    LEVEL = 1
+
+
+class SourceValidation(enum.IntEnum):
+    """SVT of an interrupt remapping entry: how the requester is compared with SID."""
+
+    NONE = 0
+    SOURCE_ID = 1  # but for the function bits that SQ names
+    BUS_RANGE = 2  # first bus in SID 15:8, last in 7:0
