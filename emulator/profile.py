@@ -3,6 +3,9 @@
 It gives the words software reads (VER, CAP, ECAP; as a number, or field by field), the platform's host address width,
 the capacity of the caches, and the behaviours in which this unit differs from what the specification asks or leaves
 open. What a profile does not name keeps the specification's behaviour.
+
+Fields are checked against each other where ECAP is composed field by field. A word given as a number was read from a
+machine, and machines say what they say: Sapphire Rapids has SRS=1 and PASID=0.
 """
 
 from __future__ import annotations
@@ -32,7 +35,15 @@ BEHAVIOURS: dict[str, str] = {
 """What a profile may switch on, and what it then does."""
 
 _KEYS = ("name", "explains", "source", "version", "cap", "ecap", "haw")
-_OPTIONAL = ("iotlb", "context_cache", "pasid_cache", "behaviours")
+_OPTIONAL = (
+    "iotlb",
+    "context_cache",
+    "pasid_cache",
+    "paging_structure_cache",
+    "performance_counters",
+    "behaviours",
+)
+MOST_COUNTERS = 2  # performance counters that fit the register page
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,7 @@ class Profile:
     iotlb: IotlbGeometry = field(default_factory=IotlbGeometry)
     context_cache: int = 256
     pasid_cache: int = 1024
+    performance_counters: int = 0
     behaviours: frozenset[str] = frozenset()
 
     def behaves(self, name: str) -> bool:
@@ -82,7 +94,11 @@ def parse_profile(text: str, where: str) -> Profile:
     haw = _number(data["haw"], f"{where}: haw", 1, MAXIMUM_HAW)
     cap = _word(Capability, data["cap"], f"{where}: cap")
     ecap = _word(ExtendedCapability, data["ecap"], f"{where}: ecap")
-    _check_dependencies(cap, ecap, where)
+    if isinstance(data["ecap"], dict):
+        _check_dependencies(cap, ecap, where)
+    counters = _number(data.get("performance_counters", 0), f"{where}: performance_counters", 0, MOST_COUNTERS)
+    if bool(counters) is not bool(ecap.pms):
+        raise InputError(f"{where}: performance_counters and ecap.pms need each other")
     return Profile(
         name=_text(data["name"], f"{where}: name"),
         explains=_text(data["explains"], f"{where}: explains"),
@@ -92,6 +108,7 @@ def parse_profile(text: str, where: str) -> Profile:
         iotlb=_geometry(data.get("iotlb", {}), f"{where}: iotlb"),
         context_cache=_number(data.get("context_cache", 256), f"{where}: context_cache", 1, 1 << 20),
         pasid_cache=_number(data.get("pasid_cache", 1024), f"{where}: pasid_cache", 1, 1 << 20),
+        performance_counters=counters,
         behaviours=_behaviours(data.get("behaviours", []), f"{where}: behaviours"),
     )
 
@@ -184,3 +201,8 @@ def _check_dependencies(cap: Capability, ecap: ExtendedCapability, where: str) -
         raise InputError(f"{where}: cap.sslps is 0, 1 (2 MiB) or 3 (2 MiB and 1 GiB), got 2")
     if cap.pi and not ecap.ir:
         raise InputError(f"{where}: cap.pi needs ecap.ir")
+    if ecap.pms and not cap.ecmds:
+        raise InputError(f"{where}: ecap.pms needs cap.ecmds")
+    if cap.afl or ecap.vcs:
+        name = "cap.afl" if cap.afl else "ecap.vcs"
+        raise InputError(f"{where}: {name} must be 0: what it promises is not modelled, and no current unit has it")

@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 
 from emulator.engine import IotlbGeometry
+from emulator.machine import Machine
 from emulator.profile import BEHAVIOURS, load_profile, parse_profile, profile_names
+from emulator.settings import Settings
 from emulator.unit.registers import UnitRegisters
+from pagetables.address import Gpa, Iova, SourceId
 from pagetables.errors import InputError
+from pagetables.fault import Fault
+from pagetables.request import Access, Permissions, Request
 
 GOOD = """
 name: mine
@@ -50,7 +55,7 @@ def test_the_default_profile_can_do_all_that_a_replay_may_ask_for() -> None:
 
 
 def test_an_unknown_profile_names_what_is_near() -> None:
-    with pytest.raises(InputError, match=r"no profile is called 'qemu-72'; did you mean qemu-7\.2\?"):
+    with pytest.raises(InputError, match=r"no profile is called 'qemu-72'; did you mean qemu-7\.2 or"):
         load_profile("qemu-72")
 
 
@@ -113,3 +118,29 @@ def test_a_bad_profile_is_told_where_and_what_was_expected(change: tuple[str, st
 def test_something_else_than_a_mapping_is_told_so(text: str) -> None:
     with pytest.raises(InputError, match="expected a mapping with name"):
         parse_profile(text, "mine")
+
+
+REAL = {
+    "alder-lake": {"nd": 2, "sagaw": 0b0100, "mgaw": 38, "psi": 1, "mamv": 18, "plmr": 1, "phmr": 1, "c": 0, "eim": 1},
+    "alder-lake-graphics": {"sagaw": 0b0100, "mgaw": 38, "psi": 0, "dt": 1, "pss": 19, "c": 0},
+    "sapphire-rapids": {"nd": 6, "sagaw": 0b1100, "mgaw": 56, "pi": 1, "c": 1, "smts": 1, "nest": 1, "pasid": 0},
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_words_of_a_real_machine_are_taken_as_they_are(name):
+    can = load_profile(name).capabilities
+    fields = can.cap.fields() | can.ecap.fields()
+    assert {field: fields[field] for field in REAL[name]} == REAL[name]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_driver_brings_up_the_unit_of_a_real_machine(name):
+    machine = Machine(Settings.of({"profile": name, "engine": "python", "ram": "0-64M", "kernel.size": "16M"}))
+    domain = machine.layer.create_domain()
+    machine.layer.attach(domain, SourceId(0x10))
+    machine.layer.map(domain, Iova(0x1000), Gpa(0x5000), 0x1000, Permissions.R)
+    request = Request(SourceId(0x10), Iova(0x1234), Access.READ)
+    assert machine.unit.translate(request).gpa == 0x5234
+    machine.layer.unmap(domain, Iova(0x1000), 0x1000)
+    assert isinstance(machine.unit.translate(request), Fault)
