@@ -31,6 +31,18 @@ W = TypeVar("W", bound=Word)
 
 BEHAVIOURS: dict[str, str] = {
     "compress_faults": "a fault of a source-id that has a pending record already is not recorded again",
+    "pass_compatibility_format": "interrupts in compatibility format pass whatever CFIS and EIME say; CFI does nothing",
+    "wrap_interrupt_index": "an interrupt's handle and subhandle are added in 16 bits, so that the sum starts over",
+    "check_subhandle_late": "reserved bits of an interrupt's data (20h) are looked at after its entry",
+    "ignore_posted_mode": "IM of an interrupt remapping entry is not looked at: a posted one is used as a remapped one",
+    "ignore_wide_destination": "with EIME=0 the bits of an interrupt's destination outside its APIC id are ignored",
+    "ignore_delivery_mode": "interrupt remapping entries with the reserved delivery modes 3 and 6 are not refused",
+    "swap_bus_range": "with SVT=2 of an interrupt remapping entry the last bus is in SID 15:8 and the first in 7:0",
+    "reserve_source_type": "SVT=3 of an interrupt remapping entry is a reserved field (24h), not a failed check (26h)",
+    "ignore_descriptor_tail": "bits 511:320 of a posted interrupt descriptor are not looked at",
+    "writable_eime": "IRTA.EIME can be set, and works, without ECAP.EIM",
+    "drop_interrupt_faults": "faults of interrupts (20h to 29h) are not recorded",
+    "read_interrupt_range": "reads of the interrupt range succeed",
 }
 """What a profile may switch on, and what it then does."""
 
@@ -39,6 +51,7 @@ _OPTIONAL = (
     "iotlb",
     "context_cache",
     "pasid_cache",
+    "interrupt_cache",
     "paging_structure_cache",
     "performance_counters",
     "behaviours",
@@ -58,6 +71,7 @@ class Profile:
     iotlb: IotlbGeometry = field(default_factory=IotlbGeometry)
     context_cache: int = 256
     pasid_cache: int = 1024
+    interrupt_cache: int = 256
     performance_counters: int = 0
     behaviours: frozenset[str] = frozenset()
 
@@ -108,6 +122,7 @@ def parse_profile(text: str, where: str) -> Profile:
         iotlb=_geometry(data.get("iotlb", {}), f"{where}: iotlb"),
         context_cache=_number(data.get("context_cache", 256), f"{where}: context_cache", 1, 1 << 20),
         pasid_cache=_number(data.get("pasid_cache", 1024), f"{where}: pasid_cache", 1, 1 << 20),
+        interrupt_cache=_number(data.get("interrupt_cache", 256), f"{where}: interrupt_cache", 0, 1 << 16),
         performance_counters=counters,
         behaviours=_behaviours(data.get("behaviours", []), f"{where}: behaviours"),
     )

@@ -13,6 +13,7 @@ from emulator.engine import Engine, QueueState
 from emulator.profile import Profile
 from emulator.unit.events import EventInterrupt, EventMessage
 from emulator.unit.faults import FaultRecorder
+from emulator.unit.interrupts import InterruptRemapper
 from emulator.unit.invalidation import Granularity, Invalidator
 from emulator.unit.queue import SCALABLE, InvalidationQueue
 from emulator.unit.register_file import on_write
@@ -58,17 +59,24 @@ class CommandedUnit(UnitRegisters):
         self.base = base
         self.clock = clock or Clock()
         self.root = RootTableAddress(0)
-        self.interrupt_table = InterruptRemappingTableAddress(0)
         self.messages: list[EventMessage] = []
         self.message_sink: Callable[[EventMessage], None] = self.messages.append
         self.iotlb = engine.iotlb(profile.iotlb)
         self._enabled = False
         self._sources = SourceCaches(memory, self.capabilities, profile.context_cache, profile.pasid_cache)
         self._invalidator = Invalidator(self.capabilities, self._sources, self.iotlb)
+        self._interrupts = InterruptRemapper(self, memory)
         self._fault_event, self._completion_event = self._events()
         self._faults = FaultRecorder(self, self._fault_event)
         self._queue = InvalidationQueue(
-            self, memory, engine, self.iotlb, self._invalidator, self._faults, self._completion_event
+            self,
+            memory,
+            engine,
+            self.iotlb,
+            self._invalidator,
+            self._faults,
+            self._completion_event,
+            self._interrupts,
         )
 
     def _events(self) -> tuple[EventInterrupt, EventInterrupt]:
@@ -88,7 +96,7 @@ class CommandedUnit(UnitRegisters):
         self._queue.scalable = False
         self.power_on(warm)
         self.root = RootTableAddress(0)
-        self.interrupt_table = InterruptRemappingTableAddress(0)
+        self._interrupts.power_on()
         self._enabled = False
         self._invalidator.everything()
         self._faults.power_on()
@@ -105,7 +113,7 @@ class CommandedUnit(UnitRegisters):
         if command.qie != self.gsts.qies and self.ecap.qi:
             self._enable_queue(bool(command.qie))
         if self.ecap.ir:
-            self._command_interrupts(command)
+            self._interrupts.commanded(command)
 
     def _enable_translation(self, enabled: bool) -> None:
         self._enabled = enabled
@@ -127,12 +135,6 @@ class CommandedUnit(UnitRegisters):
             self._queue.enable()
         else:
             self._queue.disable()
-
-    def _command_interrupts(self, command: GlobalCommand) -> None:
-        if command.sirtp:
-            self.interrupt_table = self.irta
-            self.gsts = self.gsts.replace(irtps=1)
-        self.gsts = self.gsts.replace(ires=command.ire, cfis=command.cfi)
 
     @on_write(UnitRegisters.iqt, "qt")
     def _tail_written(self, new: InvalidationQueueTail, old: InvalidationQueueTail) -> None:
@@ -182,6 +184,11 @@ class CommandedUnit(UnitRegisters):
     def _completion_cleared(self, new: InvalidationCompletionStatus, old: InvalidationCompletionStatus) -> None:
         if not new.iwc:
             self._completion_event.withdrawn()
+
+    @property
+    def interrupt_table(self) -> InterruptRemappingTableAddress:
+        """The interrupt remapping table in force: IRTA as the last SIRTP latched it."""
+        return self._interrupts.table
 
     @property
     def queue_state(self) -> QueueState | None:

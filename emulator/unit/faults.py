@@ -12,17 +12,19 @@ from pagetables.request import Access, Request
 __all__ = ["FaultRecorder", "fault_record"]
 
 _INTERRUPT_REASONS = range(FaultReason.IR_REQUEST_RESERVED, FaultReason.IR_NOT_AN_INTERRUPT + 1)
+_INDEX = 0xFFFF  # bits 63:48 of a record
 # (T1, T2): 00 write, 10 read, 11 AtomicOp; 01 is a page request.
 _TYPES = {Access.READ: (1, 0), Access.WRITE: (0, 0), Access.ATOMIC: (1, 1), Access.EXECUTE: (1, 0)}
 
 
-def fault_record(fault: Fault, address_width: int, device_tlb: bool, index: int = 0) -> FaultRecord:
-    """The record of a fault, F set. `index` is the interrupt's where the reason is one of interrupt remapping.
+def fault_record(fault: Fault, address_width: int, device_tlb: bool) -> FaultRecord:
+    """The record of a fault, F set. Where the reason is one of interrupt remapping it holds the interrupt's index.
 
     Address bits that the unit does not implement read 0, and so does AT without device-TLB support.
     """
     request = fault.request
     if fault.reason in _INTERRUPT_REASONS:
+        index = fault.index & _INDEX
         return FaultRecord.of(fi=index << 48 >> PAGE_SHIFT, sid=request.source_id, fr=fault.reason, f=1)
     t1, t2 = _TYPES[request.access]
     return FaultRecord.of(
@@ -57,15 +59,18 @@ class FaultRecorder:
         self._event = event
         self._next = 0
         self._compress = registers.profile.behaves("compress_faults")
+        self._drops_interrupts = registers.profile.behaves("drop_interrupt_faults")
 
     def power_on(self) -> None:
         """The next fault goes into record 0. Disabling translation does not bring this about, a reset does."""
         self._next = 0
 
-    def record(self, fault: Fault, index: int = 0) -> None:
+    def record(self, fault: Fault) -> None:
         """Write a fault into the next record, unless fault processing is disabled for it or records overflowed."""
         registers = self._registers
         if not fault.recorded or registers.fsts.pfo:
+            return
+        if self._drops_interrupts and fault.reason in _INTERRUPT_REASONS:
             return
         if self._compress and any(r.f and r.sid == fault.request.source_id for r in registers.frcd):
             return
@@ -74,7 +79,7 @@ class FaultRecorder:
             registers.fsts = registers.fsts.replace(pfo=1)
             return
         capabilities = registers.capabilities
-        registers.frcd[self._next] = fault_record(fault, capabilities.mgaw, bool(capabilities.ecap.dt), index)
+        registers.frcd[self._next] = fault_record(fault, capabilities.mgaw, bool(capabilities.ecap.dt))
         pending, written = registers.fsts.ppf, self._next
         self._next = (self._next + 1) % len(registers.frcd)
         if not pending:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from emulator.engine import Engine, Iotlb, QueueState
 from emulator.unit.events import EventInterrupt
 from emulator.unit.faults import FaultRecorder
+from emulator.unit.interrupts import InterruptRemapper
 from emulator.unit.invalidation import Invalidator
 from emulator.unit.registers import UnitRegisters
 from pagetables.address import PAGE_SIZE, Gpa
@@ -66,6 +67,7 @@ class InvalidationQueue:
         invalidator: Invalidator,
         faults: FaultRecorder,
         completion: EventInterrupt,
+        interrupts: InterruptRemapper,
     ) -> None:
         self._registers = registers
         self._memory = memory
@@ -74,6 +76,7 @@ class InvalidationQueue:
         self._invalidator = invalidator
         self._faults = faults
         self._completion = completion
+        self._interrupts = interrupts
         self.state: QueueState | None = None  # while it is enabled
         self.scalable = False  # whether the latched root table is a scalable-mode one
 
@@ -180,8 +183,7 @@ class InvalidationQueue:
         return self._invalidator.pasid_cache(d.g, d.did, d.pasid)
 
     def _interrupt_entries(self, d: InterruptEntryInvalidate) -> bool:
-        # No interrupt entry is cached, so there is nothing to remove; a mask beyond MHMV is still wrong.
-        return not d.g or d.im <= self._registers.ecap.mhmv
+        return self._interrupts.invalidate(d.g, d.iidx, d.im)
 
     def _device_tlb(self, d: DeviceTlbInvalidate | PasidDeviceTlbInvalidate) -> bool:
         # No device keeps translations yet. PFSID is reserved where throttling is not supported.

@@ -17,13 +17,13 @@ from emulator.unit.commands import DEFAULT_BASE, CommandedUnit
 from emulator.unit.source_caches import ContextCacheEntry, PasidCacheEntry
 from pagetables.address import PAGE_SHIFT, Gpa
 from pagetables.fault import Fault, FaultReason
+from pagetables.interrupt import Interrupt, InterruptEntry, PostedInterrupt
 from pagetables.memory import PhysicalMemory
 from pagetables.request import Access, AddressType, Permissions, Request, Translation
 from pagetables.source import Source
+from pagetables.walk import INTERRUPT_RANGE
 
 __all__ = ["Caches", "RemappingUnit", "in_interrupt_range"]
-
-_INTERRUPT_PAGES = range(0xFEE0_0000 >> PAGE_SHIFT, (0xFEEF_FFFF >> PAGE_SHIFT) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,13 @@ class Caches:
     context: tuple[ContextCacheEntry, ...]
     pasid: tuple[PasidCacheEntry, ...]
     iotlb: tuple[IotlbEntry, ...]
+    interrupts: tuple[InterruptEntry, ...]
 
 
 def in_interrupt_range(request: Request) -> bool:
     """True for a request that is about interrupts, never translated: untranslated, without PASID, to FEExxxxxh."""
     return (
-        request.iova >> PAGE_SHIFT in _INTERRUPT_PAGES
+        INTERRUPT_RANGE[0] <= request.iova < INTERRUPT_RANGE[1]
         and request.pasid is None
         and request.address_type is AddressType.UNTRANSLATED
     )
@@ -47,7 +48,8 @@ def in_interrupt_range(request: Request) -> bool:
 class RemappingUnit(CommandedUnit):
     """A unit with its register page at `base`, remapping DMA into `memory`.
 
-    `interrupt_sink` gets what devices write to the interrupt range; it starts by keeping it in `interrupts`.
+    `interrupt_sink` gets the interrupts of devices, remapped or as they are, and the notifications of posted ones; it
+    starts by keeping them in `interrupts`.
     """
 
     def __init__(
@@ -59,10 +61,9 @@ class RemappingUnit(CommandedUnit):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(memory, profile, engine, base, clock)
-        self.interrupts: list[tuple[Request, bytes]] = []
-        self.interrupt_sink: Callable[[Request, bytes], None] = lambda request, data: self.interrupts.append(
-            (request, data)
-        )
+        self.interrupts: list[Interrupt] = []
+        self.interrupt_sink: Callable[[Interrupt], None] = self.interrupts.append
+        self._reads_interrupt_range = profile.behaves("read_interrupt_range")
 
     def translate(self, request: Request) -> Translation | Fault:
         """Where a request goes, or why it is blocked; a fault is recorded as the specification says.
@@ -102,21 +103,24 @@ class RemappingUnit(CommandedUnit):
         return answers
 
     def interrupt(self, request: Request, data: bytes) -> Fault | None:
-        """A device wrote `data` to the interrupt range: None when `interrupt_sink` has it, 29h if it is no interrupt.
+        """A device wrote `data` to the interrupt range: None when it was delivered or posted, else why it was blocked.
 
-        An interrupt is exactly one aligned dword.
+        An interrupt is exactly one aligned dword. What `interrupt_sink` gets is the interrupt, or the notification of
+        a posted one if there is to be one.
         """
-        if request.access is not Access.WRITE or len(data) != 4 or request.iova % 4:
-            return self._not_an_interrupt(request)
-        self.interrupt_sink(request, data)
+        outcome = self._interrupts.remap(request, data).outcome
+        if isinstance(outcome, Fault):
+            return self._recorded(outcome)
+        interrupt = outcome.notification if isinstance(outcome, PostedInterrupt) else outcome
+        if interrupt is not None:
+            self.interrupt_sink(interrupt)
         return None
 
     def _interrupt_range(self, request: Request) -> Translation | Fault:
         if request.access is Access.WRITE:
             return Translation(Gpa(request.iova), PAGE_SHIFT, Permissions.W)
-        return self._not_an_interrupt(request)
-
-    def _not_an_interrupt(self, request: Request) -> Fault:
+        if request.access is Access.READ and self._reads_interrupt_range:
+            return Translation(Gpa(request.iova), PAGE_SHIFT, Permissions.R)
         # A unit that remaps nothing logs nothing.
         idle = not (self.gsts.tes or self.gsts.ires)
         return self._recorded(Fault(FaultReason.IR_NOT_AN_INTERRUPT, request, silent=idle))
@@ -132,7 +136,12 @@ class RemappingUnit(CommandedUnit):
 
     def caches(self) -> Caches:
         """What is cached now."""
-        return Caches(tuple(self._sources.contexts()), tuple(self._sources.pasids()), tuple(self.iotlb.entries()))
+        return Caches(
+            tuple(self._sources.contexts()),
+            tuple(self._sources.pasids()),
+            tuple(self.iotlb.entries()),
+            tuple(self._interrupts.cache.entries()),
+        )
 
 
 def _requester(request: Request) -> tuple[object, ...]:

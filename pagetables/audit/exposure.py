@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 
+from pagetables import walk
 from pagetables.address import PAGE_SIZE, SourceId
 from pagetables.audit.ranges import Ranges
 from pagetables.audit.regions import RegionKind
@@ -22,7 +23,7 @@ _KERNEL: Mapping[RegionKind, _Severities] = {
     RegionKind.DATA: (Severity.WARNING, Severity.NOTE),
 }
 _PRIVATE: Mapping[RegionKind, _Severities] = {RegionKind.PRIVATE: (Severity.ERROR, Severity.WARNING)}
-INTERRUPTS = Ranges.of([(0xFEE0_0000, 0x10_0000)])
+_INTERRUPTS = Ranges.of([(walk.INTERRUPT_RANGE[0], walk.INTERRUPT_RANGE[1] - walk.INTERRUPT_RANGE[0])])
 
 
 def _exposed(domain: Domain, what: Ranges, name: str, severities: _Severities) -> Iterator[Hit]:
@@ -83,7 +84,7 @@ OTHERS_MEMORY = rule("VTD203", "others-memory", Severity.ERROR, "a device reache
 
 def _interrupt_range(scene: Scene) -> Iterator[Hit]:
     for domain in scene.domains:
-        found = domain.reachable & INTERRUPTS
+        found = domain.reachable & _INTERRUPTS
         if len(found):
             start, size = next(iter(found))
             text = (
@@ -100,7 +101,7 @@ def _interrupt_range(scene: Scene) -> Iterator[Hit]:
 
 
 def _maps_interrupts(user: Requester) -> bool:
-    (first, size), *_ = INTERRUPTS
+    (first, size), *_ = _INTERRUPTS
     runs = user.space.mappings
     index = bisect_right(runs, first + size - 1, key=lambda one: one.iova) - 1
     return index >= 0 and runs[index].iova + runs[index].size > first

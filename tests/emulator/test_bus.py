@@ -99,8 +99,9 @@ def test_addresses_wrap_at_64_bits(engine: Engine) -> None:
 
 def test_a_dword_to_the_interrupt_range_is_an_interrupt(scene: Scene) -> None:
     assert scene.port.write(0xFEE0_1004, b"\x31\x40\0\0") is None
-    [(request, data)] = scene.bench.unit.interrupts
-    assert (request.source_id, request.iova, data) == (NIC, 0xFEE0_1004, b"\x31\x40\0\0")
+    [interrupt] = scene.bench.unit.interrupts
+    assert (interrupt.source_id, interrupt.message()) == (NIC, (0xFEE0_1004, 0x4031))
+    assert not interrupt.remapped
     assert scene.bench.read(FSTS) == 0
 
 
@@ -115,15 +116,15 @@ def test_a_write_that_leaves_the_interrupt_range_is_dma_from_there_on(scene: Sce
     answer = scene.port.write(0xFEEF_FFFC, b"12345")
     assert reason(answer) is FaultReason.WRITE_DENIED
     assert answer.request.iova == 0xFEF0_0000
-    assert [data for _, data in scene.bench.unit.interrupts] == [b"1234"]
+    assert [interrupt.vector for interrupt in scene.bench.unit.interrupts] == [ord("1")]
 
 
 def test_interrupts_go_to_the_sink_that_was_set(engine: Engine) -> None:
     bench = Bench(engine)
     seen = []
-    bench.unit.interrupt_sink = lambda request, data: seen.append((request.iova, data))
-    assert Bus(bench.unit).write(NIC, 0xFEE0_0000, b"abcd") is None
-    assert seen == [(0xFEE0_0000, b"abcd")]
+    bench.unit.interrupt_sink = seen.append
+    assert Bus(bench.unit).write(NIC, 0xFEE0_3000, b"abcd") is None
+    assert [(interrupt.destination, interrupt.vector) for interrupt in seen] == [(3, ord("a"))]
 
 
 def test_a_port_with_a_pasid_sends_it_with_every_request(engine: Engine) -> None:

@@ -28,6 +28,10 @@ def fault(reason: FaultReason, access: str = "r", pasid: int | None = None, iova
     return Fault(reason, Request(SourceId(0x300), Iova(iova), Access(access), wanted, **more))
 
 
+def interrupt_fault(index: int) -> Fault:
+    return Fault(FaultReason.IR_NOT_PRESENT, Request(SourceId(0x300), Iova(0xFEE0_0210), Access.WRITE), index=index)
+
+
 # -- the record
 
 
@@ -36,7 +40,7 @@ def fault(reason: FaultReason, access: str = "r", pasid: int | None = None, iova
     [
         (fault_record(fault(FaultReason.WRITE_DENIED, "w"), 57, True), 0x7000, 0x8000_0005_0000_0300),
         (fault_record(fault(FaultReason.FS_NOT_PRESENT, pasid=0x12345), 57, True), 0x7000, 0xC123_4571_8000_0300),
-        (fault_record(fault(FaultReason.IR_NOT_PRESENT), 57, True, index=0x10), 0x10 << 48, 0x8000_0022_0000_0300),
+        (fault_record(interrupt_fault(0x10), 57, True), 0x10 << 48, 0x8000_0022_0000_0300),
     ],
     ids=["write", "read-with-pasid", "interrupt"],
 )
