@@ -6,12 +6,11 @@ Programmed values are in the registers; what is active was copied by a command (
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from emulator.clock import Clock
 from emulator.engine import Engine, QueueState
 from emulator.profile import Profile
-from emulator.unit.events import EventInterrupt, EventMessage
+from emulator.unit.auxiliary import AuxiliaryRegisters
+from emulator.unit.events import EventInterrupt
 from emulator.unit.faults import FaultRecorder
 from emulator.unit.interrupts import InterruptRemapper
 from emulator.unit.invalidation import Granularity, Invalidator
@@ -39,11 +38,8 @@ __all__ = ["DEFAULT_BASE", "CommandedUnit"]
 DEFAULT_BASE = Gpa(0xFED9_0000)
 
 
-class CommandedUnit(UnitRegisters):
-    """The half of a unit that software meets: commands, latched pointers, caches, the queue, faults and events.
-
-    `message_sink` gets the unit's own event interrupts; it starts by keeping them in `messages`.
-    """
+class CommandedUnit(AuxiliaryRegisters):
+    """The half of a unit that software meets: commands, latched pointers, caches, the queue, faults and events."""
 
     def __init__(
         self,
@@ -59,8 +55,6 @@ class CommandedUnit(UnitRegisters):
         self.base = base
         self.clock = clock or Clock()
         self.root = RootTableAddress(0)
-        self.messages: list[EventMessage] = []
-        self.message_sink: Callable[[EventMessage], None] = self.messages.append
         self.iotlb = engine.iotlb(profile.iotlb)
         self._enabled = False
         self._sources = SourceCaches(memory, self.capabilities, profile.context_cache, profile.pasid_cache)
@@ -87,14 +81,11 @@ class CommandedUnit(UnitRegisters):
             EventInterrupt(self, own.iectl, own.iedata, own.ieaddr, own.ieuaddr, send),
         )
 
-    def _send(self, message: EventMessage) -> None:
-        self.message_sink(message)
-
     def reset(self, warm: bool = False) -> None:
         """Registers, latched pointers and caches as after power-on; a warm reset leaves sticky register fields."""
         self._queue.disable()
         self._queue.scalable = False
-        self.power_on(warm)
+        self._restart(warm)
         self.root = RootTableAddress(0)
         self._interrupts.power_on()
         self._enabled = False

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 from emulator.profile import Profile
+from emulator.unit.implemented import (
+    COUNTER_WIDTH,
+    ENHANCED_COMMANDS,
+    EVENT_GROUPS,
+    PERFORMANCE_OFFSETS,
+    copies_in,
+    missing_bits,
+)
 from emulator.unit.register_file import Copies, RegisterFile, Slot
 from pagetables.layouts import registers as layouts
-from pagetables.layouts.registers import Register
+from pagetables.layouts.registers import Register, performance
 
 __all__ = ["UnitRegisters"]
-
-_QUEUE = (
-    layouts.InvalidationQueueHead,
-    layouts.InvalidationQueueTail,
-    layouts.InvalidationQueueAddress,
-    layouts.InvalidationCompletionStatus,
-    layouts.InvalidationEventControl,
-    layouts.InvalidationEventData,
-    layouts.InvalidationEventAddress,
-    layouts.InvalidationEventUpperAddress,
-    layouts.InvalidationQueueErrorRecord,
-)
-_PAGE_REQUESTS = (
-    layouts.PageRequestQueueHead,
-    layouts.PageRequestQueueTail,
-    layouts.PageRequestQueueAddress,
-    layouts.PageRequestStatus,
-    layouts.PageRequestEventControl,
-    layouts.PageRequestEventData,
-    layouts.PageRequestEventAddress,
-    layouts.PageRequestEventUpperAddress,
-)
-_COMMANDS = (layouts.ContextCommand, layouts.InvalidateAddress, layouts.IotlbCommand)
-_UPPER_ADDRESSES = (
-    layouts.FaultEventUpperAddress,
-    layouts.InvalidationEventUpperAddress,
-    layouts.PageRequestEventUpperAddress,
-)
-_POINTERS = (
-    layouts.RootTableAddress,
-    layouts.InvalidationQueueAddress,
-    layouts.InterruptRemappingTableAddress,
-    layouts.PageRequestQueueAddress,
-)
 
 
 class UnitRegisters(RegisterFile):
@@ -59,6 +33,11 @@ class UnitRegisters(RegisterFile):
     fedata = Slot(layouts.FaultEventData)
     feaddr = Slot(layouts.FaultEventAddress)
     feuaddr = Slot(layouts.FaultEventUpperAddress)
+    pmen = Slot(layouts.ProtectedMemoryEnable)
+    plmbase = Slot(layouts.ProtectedLowMemoryBase)
+    plmlimit = Slot(layouts.ProtectedLowMemoryLimit)
+    phmbase = Slot(layouts.ProtectedHighMemoryBase)
+    phmlimit = Slot(layouts.ProtectedHighMemoryLimit)
     iqh = Slot(layouts.InvalidationQueueHead)
     iqt = Slot(layouts.InvalidationQueueTail)
     iqa = Slot(layouts.InvalidationQueueAddress)
@@ -77,6 +56,45 @@ class UnitRegisters(RegisterFile):
     pedata = Slot(layouts.PageRequestEventData)
     peaddr = Slot(layouts.PageRequestEventAddress)
     peuaddr = Slot(layouts.PageRequestEventUpperAddress)
+    mtrrcap = Slot(layouts.MtrrCapability)
+    mtrrdef = Slot(layouts.MtrrDefault)
+    mtrr_fix64k_00000 = Slot(layouts.MtrrFix64K00000)
+    mtrr_fix16k_80000 = Slot(layouts.MtrrFix16K80000)
+    mtrr_fix16k_a0000 = Slot(layouts.MtrrFix16KA0000)
+    mtrr_fix4k_c0000 = Slot(layouts.MtrrFix4KC0000)
+    mtrr_fix4k_c8000 = Slot(layouts.MtrrFix4KC8000)
+    mtrr_fix4k_d0000 = Slot(layouts.MtrrFix4KD0000)
+    mtrr_fix4k_d8000 = Slot(layouts.MtrrFix4KD8000)
+    mtrr_fix4k_e0000 = Slot(layouts.MtrrFix4KE0000)
+    mtrr_fix4k_e8000 = Slot(layouts.MtrrFix4KE8000)
+    mtrr_fix4k_f0000 = Slot(layouts.MtrrFix4KF0000)
+    mtrr_fix4k_f8000 = Slot(layouts.MtrrFix4KF8000)
+    mtrr_physbase = Copies(layouts.MtrrPhysBase)
+    mtrr_physmask = Copies(layouts.MtrrPhysMask)
+    perfcap = Slot(layouts.PerformanceCapability)
+    perfcfgoff = Slot(layouts.PerformanceConfigOffset)
+    perffrzoff = Slot(layouts.PerformanceFreezeOffset)
+    perfovfoff = Slot(layouts.PerformanceOverflowOffset)
+    perfcntroff = Slot(layouts.PerformanceCounterOffset)
+    perfintrsts = Slot(layouts.PerformanceInterruptStatus)
+    perfintrctl = Slot(layouts.PerformanceInterruptControl)
+    perfintrdata = Slot(layouts.PerformanceInterruptData)
+    perfintraddr = Slot(layouts.PerformanceInterruptAddress)
+    perfintruaddr = Slot(layouts.PerformanceInterruptUpperAddress)
+    perfevntcap = Copies(layouts.PerformanceEventCapability)
+    perfcntrcfg = Copies(layouts.PerformanceCounterConfig)
+    perfcntrcap = Copies(layouts.PerformanceCounterCapability)
+    perfcntrfilt0 = Copies(performance.PerformanceRequesterFilter)
+    perfcntrfilt1 = Copies(performance.PerformanceDomainFilter)
+    perfcntrfilt2 = Copies(performance.PerformancePasidFilter)
+    perffrzsts = Slot(performance.PerformanceFreezeStatus)
+    perfovfsts = Slot(performance.PerformanceOverflowStatus)
+    perfcntr = Copies(performance.PerformanceCounter)
+    ecmd = Slot(layouts.EnhancedCommand)
+    eceo = Slot(layouts.EnhancedCommandOperand)
+    ecrsp = Slot(layouts.EnhancedCommandResponse)
+    ecsts = Slot(layouts.EnhancedCommandStatus)
+    eccap = Copies(layouts.EnhancedCommandCapability)
     iva = Slot(layouts.InvalidateAddress)
     iotlb_command = Slot(layouts.IotlbCommand)
     frcd = Copies(layouts.FaultRecord)
@@ -86,7 +104,7 @@ class UnitRegisters(RegisterFile):
         self.profile = profile
         self.capabilities = profile.capabilities
         cap, ecap = self.capabilities.cap, self.capabilities.ecap
-        self.place({"iro": ecap.iro * 16, "fro": cap.fro * 16})
+        self.place({"iro": ecap.iro * 16, "fro": cap.fro * 16, **PERFORMANCE_OFFSETS})
         self.power_on()
 
     def power_on(self, warm: bool = False) -> None:
@@ -95,33 +113,33 @@ class UnitRegisters(RegisterFile):
         self.ver = self.profile.version
         self.cap = self.capabilities.cap
         self.ecap = self.capabilities.ecap
+        self.mtrrcap = layouts.MtrrCapability.of(vcnt=layouts.MtrrPhysBase.copies, fix=1, wc=1)
+        self._describe_performance()
+
+    def _describe_performance(self) -> None:
+        self.perfcap = layouts.PerformanceCapability.of(
+            ncntr=self.profile.performance_counters,
+            cntrw=COUNTER_WIDTH,
+            neg=len(EVENT_GROUPS),
+            filters=0b111,  # requester, domain, PASID
+            ios=1,
+        )
+        self.perfcfgoff = layouts.PerformanceConfigOffset(PERFORMANCE_OFFSETS["perfcfgoff"])
+        self.perffrzoff = layouts.PerformanceFreezeOffset(PERFORMANCE_OFFSETS["perffrzoff"])
+        self.perfovfoff = layouts.PerformanceOverflowOffset(PERFORMANCE_OFFSETS["perfovfoff"])
+        self.perfcntroff = layouts.PerformanceCounterOffset(PERFORMANCE_OFFSETS["perfcntroff"])
+        for command in ENHANCED_COMMANDS if self.ecap.pms else ():
+            bits = self.eccap[command // 64]
+            self.eccap[command // 64] = bits.replace(cmds=bits.cmds | 1 << command % 64)
+        for group in range(len(self.perfevntcap)):
+            self.perfevntcap[group] = layouts.PerformanceEventCapability(EVENT_GROUPS[group])
+        for counter in range(len(self.perfcntrcap)):
+            self.perfcntrcap[counter] = layouts.PerformanceCounterCapability.of(cw=COUNTER_WIDTH, ios=1)
 
     def implemented(self, layout: type[Register]) -> int:
         """How many copies there are; 0 where a capability is missing."""
-        cap, ecap = self.capabilities.cap, self.capabilities.ecap
-        if layout is layouts.FaultRecord:
-            return cap.nfr + 1
-        if layout in _QUEUE:
-            return ecap.qi
-        if layout in _PAGE_REQUESTS:
-            return ecap.prs
-        if layout in _COMMANDS:  # from major version 6 on only the queue invalidates
-            return int(self.profile.version.maj < 6)
-        if layout is layouts.InterruptRemappingTableAddress:
-            return ecap.ir
-        return 1
+        return copies_in(self.profile, layout)
 
     def unimplemented(self, layout: type[Register]) -> int:
-        """Bits of pointers above the host address width, of message addresses without EIM, of errors without DT."""
-        ecap = self.capabilities.ecap
-        beyond = ((1 << layout.width) - 1) & ~(self.capabilities.address_limit - 1)
-        if layout in _UPPER_ADDRESSES and not ecap.eim:
-            return (1 << layout.width) - 1
-        if layout is layouts.InterruptRemappingTableAddress and not ecap.eim:
-            return beyond | layouts.InterruptRemappingTableAddress.eime.mask
-        if layout is layouts.FaultStatus:
-            status = layouts.FaultStatus
-            legacy = status.afo.mask | status.apf.mask
-            queue = 0 if ecap.qi else status.iqe.mask
-            return legacy | queue | (0 if ecap.dt else status.ice.mask | status.ite.mask)
-        return beyond if layout in _POINTERS else 0
+        """Bits that read 0 and ignore writes in this profile."""
+        return missing_bits(self.profile, layout)

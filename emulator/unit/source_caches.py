@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from emulator.unit.performance import Event
 from pagetables.address import DomainId, Pasid, SourceId
 from pagetables.capabilities import Capabilities
 from pagetables.fault import Fault
@@ -83,6 +84,19 @@ class SourceCaches:
         if isinstance(found, Source):
             self._decoded[key] = found
         return found
+
+    def events(self, request: Request, scalable: bool) -> list[Event]:
+        """What looking for the request's source will count as; `scalable` is the mode of the root table."""
+        context = self._contexts.get(request.source_id)
+        events = [Event.CONTEXT_LOOKUP] if context is None else [Event.CONTEXT_LOOKUP, Event.CONTEXT_HIT]
+        if scalable:
+            pasid = request.pasid
+            if context is not None:
+                found = from_context(context.context, request, self._capabilities)
+                pasid = found if isinstance(found, int) else None
+            events.append(Event.PASID_LOOKUP)
+            events += [Event.PASID_HIT] if pasid is not None and (request.source_id, pasid) in self._pasids else []
+        return events
 
     def _look_up(self, request: Request, rtaddr: int) -> Source | Fault:
         fault = check_mode(rtaddr, request, self._capabilities)

@@ -14,13 +14,15 @@ from emulator.clock import Clock
 from emulator.engine import Engine, IotlbEntry
 from emulator.profile import Profile
 from emulator.unit.commands import DEFAULT_BASE, CommandedUnit
+from emulator.unit.performance import Event
 from emulator.unit.source_caches import ContextCacheEntry, PasidCacheEntry
 from pagetables.address import PAGE_SHIFT, Gpa
 from pagetables.fault import Fault, FaultReason
 from pagetables.interrupt import Interrupt, InterruptEntry, PostedInterrupt
+from pagetables.layouts.values import TableMode
 from pagetables.memory import PhysicalMemory
 from pagetables.request import Access, AddressType, Permissions, Request, Translation
-from pagetables.source import Source
+from pagetables.source import Source, TranslationType
 from pagetables.walk import INTERRUPT_RANGE
 
 __all__ = ["Caches", "RemappingUnit", "in_interrupt_range"]
@@ -73,20 +75,29 @@ class RemappingUnit(CommandedUnit):
         """
         if in_interrupt_range(request):
             return self._interrupt_range(request)
+        if self.monitor.counting:
+            self._count(request)
         if not self._enabled:
             return self._untranslated(request)
         source = self._sources.source(request, self.root)
         if isinstance(source, Fault):
             return self._recorded(source)
         answer = self.engine.translate(self.iotlb, self.memory, source, request, self.capabilities)
-        return self._recorded(answer) if isinstance(answer, Fault) else answer
+        return self._settled(answer, request, source)
+
+    def _settled(self, answer: Translation | Fault, request: Request, source: Source) -> Translation | Fault:
+        if isinstance(answer, Fault):
+            return self._recorded(answer)
+        if self.protected.ranges:
+            return self.protected.check(request, answer, source.translation is not TranslationType.PASS_THROUGH)
+        return answer
 
     def translate_many(self, requests: Sequence[Request]) -> list[Translation | Fault]:
         """`translate` for each request, in order; neighbours of one requester share the lookup of their source."""
         answers: list[Translation | Fault] = []
         for _, group in groupby(requests, key=_requester):
             run = list(group)
-            if len(run) == 1 or not self._enabled or in_interrupt_range(run[0]):
+            if len(run) == 1 or not self._enabled or self.monitor.counting or in_interrupt_range(run[0]):
                 answers += [self.translate(request) for request in run]
             else:
                 answers += self._translate_run(run)
@@ -97,10 +108,20 @@ class RemappingUnit(CommandedUnit):
         if not isinstance(source, Source):
             return [self.translate(request) for request in run]
         answers = self.engine.translate_many(self.iotlb, self.memory, source, run, self.capabilities)
-        for answer in answers:
-            if isinstance(answer, Fault):
-                self._faults.record(answer)
-        return answers
+        return [self._settled(answer, request, source) for answer, request in zip(answers, run, strict=True)]
+
+    def _count(self, request: Request) -> None:
+        # What the request will find cached is looked at before it is answered.
+        events: list[Event] = [Event.REQUEST]
+        domain_id = None
+        if self._enabled:
+            events += self._sources.events(request, self.root.ttm == TableMode.SCALABLE)
+            source = self._sources.source(request, self.root)
+            if isinstance(source, Source):
+                domain_id = source.domain_id
+                events.append(Event.IOTLB_LOOKUP)
+                events += [Event.IOTLB_HIT] if self.iotlb.lookup(source, request) else []
+        self.monitor.happened(events, request, domain_id)
 
     def interrupt(self, request: Request, data: bytes) -> Fault | None:
         """A device wrote `data` to the interrupt range: None when it was delivered or posted, else why it was blocked.
@@ -128,7 +149,8 @@ class RemappingUnit(CommandedUnit):
     def _untranslated(self, request: Request) -> Translation | Fault:
         if request.address_type is not AddressType.UNTRANSLATED:
             return Fault(FaultReason.TRANSLATION_TYPE_BLOCKED, request, silent=True)
-        return Translation(Gpa(request.iova), PAGE_SHIFT, Permissions.R | Permissions.W | Permissions.X)
+        answer = Translation(Gpa(request.iova), PAGE_SHIFT, Permissions.R | Permissions.W | Permissions.X)
+        return self.protected.check(request, answer, translated=False)
 
     def _recorded(self, fault: Fault) -> Fault:
         self._faults.record(fault)

@@ -1,26 +1,35 @@
-"""Performance monitoring, present only with ECAP.PMS."""
+"""Performance monitoring, present only with ECAP.PMS.
+
+Filters, counters and the two status words lie where offset registers say, so a register map cannot list them.
+"""
 
 from __future__ import annotations
 
-from pagetables.bits import RO, RW, RW1CS, Reserved
+from pagetables.bits import RO, RW, RW1C, RW1CS, Reserved
 from pagetables.layouts.registers.faults import FaultEventAddress, FaultEventControl, FaultEventUpperAddress
 from pagetables.layouts.registers.register import Register
 
 __all__ = [
     "PerformanceCapability",
     "PerformanceConfigOffset",
+    "PerformanceCounter",
     "PerformanceCounterCapability",
     "PerformanceCounterConfig",
     "PerformanceCounterEventCapability",
     "PerformanceCounterOffset",
+    "PerformanceDomainFilter",
     "PerformanceEventCapability",
     "PerformanceFreezeOffset",
+    "PerformanceFreezeStatus",
     "PerformanceInterruptAddress",
     "PerformanceInterruptControl",
     "PerformanceInterruptData",
     "PerformanceInterruptStatus",
     "PerformanceInterruptUpperAddress",
     "PerformanceOverflowOffset",
+    "PerformanceOverflowStatus",
+    "PerformancePasidFilter",
+    "PerformanceRequesterFilter",
 ]
 
 
@@ -127,3 +136,51 @@ class PerformanceCounterEventCapability(
 
     es = RO(27, 0, "events")
     eg = RO(31, 28, "event group")
+
+
+class PerformanceRequesterFilter(
+    Register, name="PERFCNTRFILT0", width=32, offset=0x8, base="perfcfgoff", count=65535, stride=0x100
+):
+    """Counter n counts requests of one source-id only."""
+
+    value = RW(15, 0, "source-id")
+    rsvd_30_16 = Reserved(30, 16)
+    en = RW(31, about="filter enabled")
+
+
+class PerformanceDomainFilter(
+    Register, name="PERFCNTRFILT1", width=32, offset=0xC, base="perfcfgoff", count=65535, stride=0x100
+):
+    """Counter n counts requests of one domain only."""
+
+    value = RW(15, 0, "domain-id")
+    rsvd_30_16 = Reserved(30, 16)
+    en = RW(31, about="filter enabled")
+
+
+class PerformancePasidFilter(
+    Register, name="PERFCNTRFILT2", width=32, offset=0x10, base="perfcfgoff", count=65535, stride=0x100
+):
+    """Counter n counts requests with one PASID only."""
+
+    value = RW(21, 0, "PASID")
+    rsvd_30_22 = Reserved(30, 22)
+    en = RW(31, about="filter enabled")
+
+
+class PerformanceFreezeStatus(Register, name="PERFFRZSTS", width=64, base="perffrzoff"):
+    """Which counters stand still."""
+
+    frz = RO(63, 0, "bit n: counter n is frozen")
+
+
+class PerformanceOverflowStatus(Register, name="PERFOVFSTS", width=64, base="perfovfoff"):
+    """Which counters went past their width."""
+
+    ovf = RW1C(63, 0, "bit n: counter n overflowed")
+
+
+class PerformanceCounter(Register, name="PERFCNTR", width=64, base="perfcntroff", count=65535, stride=0x400):
+    """Counter n."""
+
+    value = RO(63, 0, "events counted, in the counter's width")
