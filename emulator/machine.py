@@ -11,7 +11,7 @@ from emulator.mapping.contexts import Pages
 from emulator.mapping.dma import MappingLayer
 from emulator.mapping.domain import TableShape
 from emulator.mapping.driver import UnitDriver
-from emulator.mapping.invalidation import make_policy
+from emulator.mapping.flush.policy import make_policy
 from emulator.mapping.pools.os import SystemSupply
 from emulator.mapping.pressure import Gfp, Zone
 from emulator.mapping.supply import make_supply
@@ -64,9 +64,7 @@ class Machine:
         structures: Pages = SystemSupply(self.zone, Gfp.KERNEL)
         self.driver = UnitDriver(self.memory, self.unit, structures, settings.mode)
         self.supply = make_supply(settings.pool, self.zone, self.clock, dict(settings.pool_options))
-        self.policy = make_policy(
-            settings.flush, self.driver, self.supply, self.clock, settings.flush_entries, settings.flush_timeout
-        )
+        self.policy = make_policy(settings.flush, self.driver, self.supply, self.clock, dict(settings.flush_options))
         haw = self.profile.capabilities.haw
         self.layer = MappingLayer(self.memory, self.driver, self.engine, self.supply, self.policy, shape, haw)
         self.driver.enable()

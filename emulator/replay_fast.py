@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from emulator.engine import QueueState
-from emulator.mapping.invalidation import StrictInvalidation
+from emulator.mapping.flush.strict import StrictInvalidation
 from emulator.native import NativeEngine
 from emulator.native_mapper import NativeMapper
 from emulator.native_replay import NEVER, EventColumns, NativeReplay, Stop
@@ -47,6 +47,8 @@ class FastReplay:
         machine = run.machine
         engine, queue, capabilities = machine.engine, machine.unit.queue_state, machine.driver.capabilities.cap
         if not isinstance(engine, NativeEngine) or not isinstance(machine.policy, StrictInvalidation):
+            return None
+        if machine.policy.free_before_flush:  # the loop keeps pages until they are invalidated
             return None
         if capabilities.cm or capabilities.rwbf or queue is None:
             return None

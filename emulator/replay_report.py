@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from emulator.clock import MILLISECOND
 from emulator.ledger import Misuse
 from emulator.report import Report, SpaceReport
 from emulator.settings import Settings
@@ -152,8 +151,7 @@ def _settings(settings: Settings, run: Replay) -> dict[str, Any]:
         "pool": settings.pool,
         **{f"pool.{name}": value for name, value in settings.pool_options},
         "flush": settings.flush,
-        "flush.entries": settings.flush_entries,
-        "flush.timeout_ms": settings.flush_timeout // MILLISECOND,
+        **{f"flush.{name}": value for name, value in run.machine.policy.options.items()},
         "iova": settings.iova,
         "ram": [{"start": f"{start:#x}", "size": size} for start, size in run.machine.memory.regions],
     }

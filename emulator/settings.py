@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from emulator.clock import MILLISECOND
 from emulator.engine import ENGINES
 from emulator.mapping.driver import Mode
-from emulator.mapping.invalidation import POLICIES
+from emulator.mapping.flush.policy import policy_names
 from emulator.mapping.supply import supply_names
 from pagetables.address import PAGE_SIZE, parse_number
 from pagetables.errors import InputError, near
@@ -38,8 +37,7 @@ class Settings:
     pool: str = "respool"
     pool_options: tuple[tuple[str, int | str], ...] = ()
     flush: str = "strict"
-    flush_entries: int = 256
-    flush_timeout: int = 10 * MILLISECOND
+    flush_options: tuple[tuple[str, int | str], ...] = ()
     iova: str = "recorded"
     ram: tuple[tuple[int, int], ...] | None = None
     kernel_size: int = 1 << 30
@@ -49,17 +47,21 @@ class Settings:
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Settings:
-        """The settings with these keys (of `KEYS`, or `pool.OPTION`) changed; InputError for one that means nothing."""
+        """The settings with these keys (of `KEYS`, or `pool.OPTION` and the like) changed; InputError for one that
+        means nothing."""
         changes: dict[str, Any] = {}
-        options: list[tuple[str, int | str]] = []
+        options: dict[str, list[tuple[str, int | str]]] = {"pool": [], "flush": []}
         for name, value in values.items():
-            if name.startswith("pool.") and name != "pool.":
-                options.append((name.removeprefix("pool."), _plain(value)))
+            axis, _, option = name.partition(".")
+            if axis in options and option:
+                options[axis].append((option, _plain(value)))
             elif name in KEYS:
                 changes[KEYS[name].attribute] = _parse(name, value)
             else:
-                raise InputError(f"no setting is called {name!r}; {near(name, [*KEYS, 'pool.min', 'pool.grow'])}")
-        return replace(cls(pool_options=tuple(options)), **changes)._checked()
+                known = [*KEYS, "pool.min", "pool.grow", "flush.entries", "flush.timeout_ms"]
+                raise InputError(f"no setting is called {name!r}; {near(name, known)}")
+        standard = cls(pool_options=tuple(options["pool"]), flush_options=tuple(options["flush"]))
+        return replace(standard, **changes)._checked()
 
     def _checked(self) -> Settings:
         if self.stage is Stage.FIRST and self.mode is Mode.LEGACY:
@@ -190,6 +192,13 @@ def _pool(text: str) -> str:
     return text
 
 
+def _flush(text: str) -> str:
+    names = policy_names()
+    if text not in names:
+        raise InputError(f"no invalidation policy is called {text!r}; {near(text, names)}")
+    return text
+
+
 KEYS: dict[str, Key] = {
     "profile": Key("profile", str, "the unit's capabilities: a profile's name"),
     "engine": Key("engine", _choice(ENGINES), "who executes: native or python"),
@@ -198,9 +207,7 @@ KEYS: dict[str, Key] = {
     "stage": Key("stage", _choice({"second": Stage.SECOND, "first": Stage.FIRST}), "second or first (scalable only)"),
     "leaves": Key("leaves", _leaves, "page sizes the mapper may use: some of 4k,2m,1g"),
     "pool": Key("pool", _pool, "where table pages come from; its options are pool.OPTION"),
-    "flush": Key("flush", _choice(POLICIES), "when unmapped ranges are invalidated: strict or deferred"),
-    "flush.entries": Key("flush_entries", _natural(2), "ring entries for each CPU of a domain (deferred)"),
-    "flush.timeout_ms": Key("flush_timeout", lambda text: _natural(1)(text) * MILLISECOND, "how long they wait"),
+    "flush": Key("flush", _flush, "when unmapped ranges are invalidated: a policy; its options are flush.OPTION"),
     "iova": Key("iova", _choice(("recorded",)), "addresses: recorded, as the trace has them"),
     "ram": Key("ram", _ranges, "memory of the machine: START-END,...; what the trace needs if not set"),
     "kernel.size": Key("kernel_size", _pages, "memory for tables, above all other"),
@@ -208,4 +215,4 @@ KEYS: dict[str, Key] = {
     "kernel.min_free_kib": Key("kernel_min_free_kib", _natural(1), "its min watermark; by its size if not set"),
     "kernel.reclaim_per_ms": Key("kernel_reclaim_per_ms", _natural(), "pages the background reclaimer frees in 1 ms"),
 }
-"""Every key that `--set` and a machine file know, but for the options of pools."""
+"""Every key that `--set` and a machine file know, but for the options of pools and policies."""

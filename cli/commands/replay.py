@@ -23,7 +23,7 @@ DONE, FOUND = 0, 1
 @click.option("--set", "assigned", metavar="KEY=VALUE", multiple=True, help="One setting; see above. May be repeated.")
 @click.option("--pool", metavar="P", help="Where table pages come from: respool, os or a plug-in's.")
 @click.option("--iova", metavar="A", help="Addresses: recorded, as the trace has them.")
-@click.option("--flush", metavar="F", help="When unmapped ranges are invalidated: strict or deferred.")
+@click.option("--flush", metavar="F", help="When unmapped ranges are invalidated: strict, percpu, list ...")
 @click.option("--engine", metavar="E", help="Who executes: native or python.")
 @click.option("--until", metavar="EVENT", help="Stop after event #N, or at the time 12.5s.")
 @click.option("--dump", metavar="OUT.elf", help="Save memory and registers as they are at the end.")
@@ -46,7 +46,7 @@ def command(
     \b
     Settings (--set, or in YAML):
       profile  engine  mode=legacy|scalable  levels=3|4|5  stage=second|first  leaves=4k,2m,1g
-      pool  pool.OPTION  flush  flush.entries  flush.timeout_ms  iova
+      pool  pool.OPTION  flush  flush.OPTION  iova
       ram=START-END,...  kernel.size  kernel.used  kernel.min_free_kib  kernel.reclaim_per_ms
 
     \b

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from emulator.engine import Engine
 from emulator.mapping.domain import BeyondWidth, Domain, DomainIds, TableShape
 from emulator.mapping.driver import UnitDriver
-from emulator.mapping.invalidation import InvalidationPolicy
+from emulator.mapping.flush.policy import InvalidationPolicy
 from emulator.mapping.supply import PageSupply
 from pagetables.address import DomainId, Gpa, Iova, SourceId
 from pagetables.errors import AlreadyMapped, MappingError, NotMapped, OutOfPages
@@ -135,8 +135,12 @@ class MappingLayer:
         size: int,
         permissions: Permissions,
         leaf_levels: frozenset[int] | None = None,
+        notify: bool = True,
     ) -> None:
-        """Map [iova, iova + size) to gpa; a MappingError, counted by cause, leaves the range as it was."""
+        """Map [iova, iova + size) to gpa; a MappingError, counted by cause, leaves the range as it was.
+
+        Without `notify` a unit that has to hear of new mappings is not told: the caller does that (`notify`).
+        """
         try:
             domain.check(iova, gpa, size)
             self.policy.mapped(domain, iova, size)
@@ -150,11 +154,19 @@ class MappingLayer:
             if domain.tagged:
                 self.driver.invalidate_range(domain.domain_id, domain.table.stage, iova, size, leaves_only=False)
             self._release(replaced)
-        elif domain.tagged:
+        elif notify:
+            self.notify(domain, iova, size)
+
+    def notify(self, domain: Domain, iova: Iova, size: int) -> None:
+        """Tell the unit of new mappings in [iova, iova + size), if it is of a kind that has to hear of them."""
+        if domain.tagged:
             self.driver.mapped(domain.domain_id, domain.table.stage, iova, size)
 
-    def unmap(self, domain: Domain, iova: Iova, size: int, cpu: int = 0) -> int:
-        """Remove what is mapped from `iova` on, up to `size` bytes or the first hole; the bytes removed."""
+    def unmap(self, domain: Domain, iova: Iova, size: int, cpu: int = 0, at_once: bool = False) -> int:
+        """Remove what is mapped from `iova` on, up to `size` bytes or the first hole; the bytes removed.
+
+        With `at_once` the range is invalidated before this returns, whatever the policy.
+        """
         try:
             domain.check(iova, 0, size)
             removed = domain.mapper().unmap(iova, size)
@@ -162,10 +174,12 @@ class MappingLayer:
             _count(self.statistics.failed_unmaps, error)
             raise
         self.statistics.unmaps += 1
-        if domain.tagged:
-            self.policy.unmapped(domain, iova, removed.size, removed.freed, cpu)
-        else:
+        if not domain.tagged:
             self._release(removed.freed)
+        elif at_once:
+            self.policy.unmapped_at_once(domain, iova, removed.size, removed.freed)
+        else:
+            self.policy.unmapped(domain, iova, removed.size, removed.freed, cpu)
         return removed.size
 
     def _release(self, pages: tuple[Gpa, ...]) -> None:

@@ -213,6 +213,10 @@ class UnitDriver:
         first = stage is Stage.FIRST
         self.submit(self._pasid_descriptor(domain_id) if first else self._domain_descriptor(domain_id))
 
+    def invalidate_global(self) -> None:
+        """Nothing of any domain's tables is cached when this returns, whatever the stage."""
+        self.submit(self._iotlb(g=GLOBAL))
+
     def mapped(self, domain_id: int, stage: Stage, iova: int, size: int) -> None:
         """What a unit needs to hear of a new mapping: nothing, unless it caches absent entries or buffers writes."""
         if self.capabilities.cap.cm and stage is Stage.SECOND:

@@ -132,7 +132,7 @@ def test_a_dump_that_cannot_be_written_is_one_line(vtd, trace: Path, tmp_path: P
         (["--set", "level=4"], "did you mean levels"),
         (["--set", "levels"], "KEY=VALUE"),
         (["--pool", "respol"], "did you mean respool"),
-        (["--flush", "never"], "expected deferred or strict"),
+        (["--flush", "never"], "known: deferred"),
         (["--iova", "rbtree"], "expected recorded"),
         (["--engine", "rust"], "expected native or python"),
         (["--set", "profile=qemu-72"], "did you mean qemu-7.2"),

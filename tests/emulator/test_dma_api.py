@@ -10,7 +10,7 @@ from emulator.clock import MILLISECOND, Clock
 from emulator.mapping.dma import MappingLayer
 from emulator.mapping.domain import BeyondWidth, TableShape
 from emulator.mapping.driver import Mode, UnitDriver
-from emulator.mapping.invalidation import make_policy
+from emulator.mapping.flush.policy import make_policy
 from emulator.mapping.pools.os import SystemSupply
 from emulator.mapping.pressure import Gfp, Zone
 from pagetables.address import source_id

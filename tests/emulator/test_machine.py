@@ -23,7 +23,7 @@ def test_keys_and_values_are_read_as_people_write_them() -> None:
     values = assignments(["mode=scalable", "levels = 5", "leaves=4k,2m", "kernel.size=64M", "flush.timeout_ms=3"])
     settings = Settings.of(values)
     assert (settings.mode, settings.levels, settings.leaves) == (Mode.SCALABLE, 5, {1, 2})
-    assert (settings.kernel_size, settings.flush_timeout) == (64 << 20, 3_000_000)
+    assert (settings.kernel_size, settings.flush_options) == (64 << 20, (("timeout_ms", 3),))
 
 
 def test_options_of_a_pool_go_to_the_pool() -> None:
@@ -52,7 +52,7 @@ def test_ram_is_ranges_or_a_size() -> None:
         ({"mode": "scalabel"}, "mode=scalabel: expected legacy or scalable"),
         ({"levels": "6"}, "expected 3 or 4 or 5"),
         ({"pool": "respol"}, "did you mean respool"),
-        ({"flush": "lazy"}, "expected deferred or strict"),
+        ({"flush": "lazy"}, "known: deferred"),
         ({"iova": "rbtree"}, "expected recorded"),
         ({"ram": "4G-3G"}, "'4G-3G' is empty"),
         ({"ram": "much"}, "is not a size"),

@@ -6,7 +6,7 @@ import pytest
 
 from emulator.clock import MILLISECOND, Clock
 from emulator.mapping.driver import UnitDriver
-from emulator.mapping.invalidation import make_policy
+from emulator.mapping.flush.policy import make_policy
 from emulator.mapping.pools.os import SystemSupply
 from emulator.mapping.pressure import Gfp, Zone
 from pagetables.errors import InputError
@@ -20,13 +20,14 @@ class StandIn:
 
     def __init__(self, domain_id: int):
         self.domain_id = domain_id
+        self.tagged = True
         self.table = PageTable(Stage.SECOND, 0xABC000, 4)
 
 
 class Bench:
     """A policy over a fake unit; `returned` notes pages with how many domain and page invalidations came before."""
 
-    def __init__(self, policy: str = "deferred", entries: int = 256):
+    def __init__(self, policy: str = "deferred", **options: int):
         self.clock = Clock()
         memory = PhysicalMemory([(0, 16 << 20)])
         self.unit = FakeUnit(memory, cap=PSI)
@@ -34,7 +35,7 @@ class Bench:
         self.driver.enable()
         self.unit.fetched.clear()
         self.returned: list[tuple[int, int]] = []
-        self.policy = make_policy(policy, self.driver, self, self.clock, entries)
+        self.policy = make_policy(policy, self.driver, self, self.clock, options)
         self.domain = StandIn(5)
 
     def give_back(self, pages) -> None:
@@ -167,6 +168,7 @@ def test_the_stale_window_is_the_time_to_the_flush_not_to_the_release() -> None:
         "reused_before_flush": 0,
         "accesses": 0,
         "pending": 1,
+        "pages_freed_early": 0,
     }
 
 
@@ -182,12 +184,23 @@ def test_strict_leaves_no_window() -> None:
         "reused_before_flush": 0,
         "accesses": 0,
         "pending": 0,
+        "pages_freed_early": 0,
     }
 
 
 @pytest.mark.parametrize(
-    "name, entries, message", [("defered", 256, "did you mean deferred"), ("deferred", 1, "2 entries")]
+    "name, options, message",
+    [
+        ("defered", {}, "did you mean deferred"),
+        ("deferred", {"entries": 1}, "at least 2"),
+        ("percpu", {"timeout_ms": 0}, "at least 1"),
+        ("percpu", {"entris": 4}, "did you mean entries"),
+        ("strict", {"entries": 4}, "strict has no option"),
+        ("single", {"entries": "many"}, "wants a number"),
+        ("list", {"granularity": "globl"}, "did you mean global"),
+        ("lazy-on-wrap", {"granularity": "page"}, "domain"),
+    ],
 )
-def test_a_policy_nobody_has_or_a_ring_without_room_is_refused(name: str, entries: int, message: str) -> None:
+def test_a_policy_nobody_has_or_an_option_without_sense_is_refused(name: str, options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Bench(name, entries)
+        Bench(name, **options)
