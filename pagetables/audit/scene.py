@@ -23,8 +23,8 @@ from pagetables.capabilities import Capabilities
 from pagetables.formats import formats
 from pagetables.guest_memory import GuestMemory
 from pagetables.images.inspection import UnitReport
-from pagetables.images.interrupts import ENTRY_SIZE
 from pagetables.images.registers import RegisterPage
+from pagetables.interrupt import ENTRY_SIZE
 from pagetables.layouts.dmar import DmarTable
 from pagetables.layouts.registers import (
     InvalidationQueueAddress,

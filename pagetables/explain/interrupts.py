@@ -8,12 +8,13 @@ from pagetables.explain.judging import Judgement
 from pagetables.explain.tables import Tables
 from pagetables.explain.verdict import Verdict
 from pagetables.fault import FaultReason
-from pagetables.images.interrupts import ENTRY_SIZE, Interrupt, interrupts
+from pagetables.images.interrupts import interrupts
 from pagetables.images.registers import RegisterPage
+from pagetables.interrupt import ENTRY_SIZE
+from pagetables.interrupt_entry import serves_source
 
 __all__ = ["judge_interrupt", "refusal"]
 
-_QUALIFIERS = (0xFFFF, 0xFFFB, 0xFFF9, 0xFFF8)  # SQ: the bits of the source-id that are compared
 _OPEN = {FaultReason.IR_REQUEST_RESERVED, FaultReason.IR_NOT_AN_INTERRUPT}  # the message itself decides
 
 
@@ -50,16 +51,6 @@ def refusal(tables: Tables, page: RegisterPage, source: SourceId, index: int) ->
         return FaultReason.IR_NOT_PRESENT, f"the entry at {at:#x} is not present"
     if entry.reserved_bits:
         return FaultReason.IR_RESERVED, f"the entry at {at:#x} has reserved bits set: {entry.reserved_bits:#x}"
-    if not _is_source(entry, source):
+    if not serves_source(entry.entry, source):
         return FaultReason.IR_SOURCE_INVALID, f"the entry at {at:#x} is for {format_source_id(entry.entry.sid)}"
     return None, f"the entry at {at:#x} is present and lets {format_source_id(source)} pass"
-
-
-def _is_source(interrupt: Interrupt, source: SourceId) -> bool:
-    entry = interrupt.entry
-    if entry.svt == 1:
-        mask = _QUALIFIERS[entry.sq]
-        return source & mask == entry.sid & mask
-    if entry.svt == 2:  # bus range: start in 15:8, end in 7:0
-        return entry.sid >> 8 <= source >> 8 <= entry.sid & 0xFF
-    return entry.svt == 0

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from pagetables.address import PAGE_SHIFT, PAGE_SIZE, Gpa
 from pagetables.errors import NoMemory
+from pagetables.interrupt import ENTRY_SIZE
+from pagetables.interrupt_entry import interrupt_entry, reserved_bits
 from pagetables.layouts.interrupt import PostedInterruptDescriptor, PostedInterruptEntry, RemappedInterruptEntry
 from pagetables.layouts.registers import InterruptRemappingTableAddress
 from pagetables.memory import Memory
 
 __all__ = ["Interrupt", "interrupts", "missing_pages"]
 
-ENTRY_SIZE = 16
-_SHORT_DESTINATION = 0xFF << 40  # bits 47:40, where EIME=0 has its 8-bit APIC id
 _NOTHING = bytes(PAGE_SIZE)
 
 
@@ -58,10 +58,7 @@ class Interrupt:
     @property
     def reserved_bits(self) -> int:
         """Reserved bits that are set: the unit would refuse the entry."""
-        reserved = self.entry.reserved_mask
-        if isinstance(self.entry, RemappedInterruptEntry) and not self.extended:
-            reserved |= RemappedInterruptEntry.dst.mask & ~_SHORT_DESTINATION
-        return int(self.entry) & reserved
+        return reserved_bits(self.entry, self.extended)
 
 
 def interrupts(memory: Memory, irta: InterruptRemappingTableAddress) -> Iterator[Interrupt]:
@@ -96,9 +93,9 @@ def _pages(memory: Memory, irta: InterruptRemappingTableAddress) -> Iterator[tup
 
 def _interrupt(memory: Memory, irta: InterruptRemappingTableAddress, index: int, at: int, raw: int) -> Interrupt:
     extended = bool(irta.eime)
-    if not raw & RemappedInterruptEntry.im.mask:
-        return Interrupt(index, Gpa(at), RemappedInterruptEntry(raw), extended)
-    entry = PostedInterruptEntry(raw)
+    entry = interrupt_entry(raw)
+    if isinstance(entry, RemappedInterruptEntry):
+        return Interrupt(index, Gpa(at), entry, extended)
     try:
         data = memory.read(entry.pdah << 32 | entry.pdal << 6, PostedInterruptDescriptor.width // 8)
     except NoMemory:
