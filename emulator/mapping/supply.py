@@ -1,38 +1,53 @@
 """Page supply: where table pages come from, chosen by name.
 
-A supply answers `take` for a mapper that may not sleep, and gets pages back once the invalidation that covers them has
-completed. Systems are registered here by name; others come through the entry point group `vtd.pools`, each naming a
-callable like `SupplyFactory`.
+A supply answers `take` at once, with a page or with None, and gets pages back once the invalidation that covers them
+has completed. Who runs the operation sets `gfp` to its class first. Where the real system would put a caller to sleep,
+the supply answers None too and says in `waits_for` what such a caller waits for: waiting, and trying again when one of
+`on_available` is called, is the runner's business.
+
+Systems are registered here by name; others come through the entry point group `vtd.pools`, each naming a callable like
+`SupplyFactory`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
 from emulator.clock import Clock
-from emulator.mapping.pressure import Zone
+from emulator.mapping.costs import Meter
+from emulator.mapping.pressure import Gfp, Zone
 from pagetables.address import Gpa
 from pagetables.errors import InputError, near
 
 __all__ = ["GROUP", "PageSupply", "SupplyFactory", "SupplyStatistics", "make_supply", "supply_names", "take_options"]
 
 GROUP = "vtd.pools"
+_HERE = "emulator.mapping.pools"
 _BUILT_IN = (
-    EntryPoint("os", "emulator.mapping.pools.os:make", GROUP),
-    EntryPoint("respool", "emulator.mapping.pools.respool:make", GROUP),
+    EntryPoint("os", f"{_HERE}.os:make", GROUP),
+    EntryPoint("os+memalloc", f"{_HERE}.os:make_memalloc", GROUP),
+    EntryPoint("respool", f"{_HERE}.respool:make", GROUP),
+    EntryPoint("mempool-2.5", f"{_HERE}.mempool_25:make", GROUP),
+    EntryPoint("mempool", f"{_HERE}.mempool:make", GROUP),
+    EntryPoint("static", f"{_HERE}.static:make", GROUP),
+    EntryPoint("prealloc-worker", f"{_HERE}.prealloc_worker:make", GROUP),
+    EntryPoint("reservation", f"{_HERE}.reservation:make", GROUP),
+    EntryPoint("dma-pool", f"{_HERE}.dma_pool:make", GROUP),
+    EntryPoint("coherent-pool", f"{_HERE}.coherent_pool:make", GROUP),
 )
 
 
 @dataclass(slots=True)
 class SupplyStatistics:
-    """What a supply did. A supply that keeps no pages leaves the fields of a pool at 0."""
+    """What a supply did. A supply that keeps no pages leaves the fields of a pool at 0; `details` are its own."""
 
     hits: int = 0  # pages given from the pool
     fallbacks: int = 0  # pages the system allocator gave because the pool had none, or because there is no pool
     failures: int = 0  # requests that got nothing
+    waits: int = 0  # those among them whose caller the real system would put to sleep until it gets a page
     given_back: int = 0  # pages that came back from tables
     wakeups: int = 0  # runs of the background worker
     refilled: int = 0  # pages the worker took from the system
@@ -40,20 +55,35 @@ class SupplyStatistics:
     idle: int = 0  # pages in the pool now
     idle_lowest: int = 0
     idle_highest: int = 0
+    details: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, int]:
-        """The numbers by name, as a report prints them."""
-        return asdict(self)
+        """The numbers by name, as a report prints them, the details of this supply among them."""
+        numbers = asdict(self)
+        details: dict[str, int] = numbers.pop("details")
+        return {**numbers, **details}
 
 
 class PageSupply(Protocol):
-    """One system of page supply."""
+    """One system of page supply. Derive from `emulator.mapping.pools.accounting.CountingSupply` to get the books."""
 
     name: str
     statistics: SupplyStatistics
+    gfp: Gfp  # the class of the operation in progress; set by whoever runs it
+    meter: Meter  # what each step costs; set by whoever runs operations
+    waits_for: str  # what a refused caller that may sleep waits for; empty if the system refuses it for good
+    on_available: list[Callable[[], None]]  # called when a request that was refused may succeed now
 
     def take(self) -> Gpa | None:
-        """A page for a table, or None: the caller may not sleep. The mapper zeroes it before it links it."""
+        """A page for a table, or None. The mapper zeroes it before it links it."""
+        ...
+
+    def admit(self, pages: int) -> bool:
+        """Before a map: at most `pages` pages will be taken. False if the operation may not start now."""
+        ...
+
+    def settle(self) -> None:
+        """After a map, whatever came of it: what was admitted and not taken is no longer needed."""
         ...
 
     def give_back(self, pages: Iterable[Gpa]) -> None:

@@ -184,4 +184,4 @@ class _Plugged:
 def test_a_supply_of_another_distribution_is_found_by_its_entry_point(monkeypatch) -> None:
     monkeypatch.setattr("emulator.mapping.supply.entry_points", lambda group: [_Plugged()])
     assert "mine" in supply_names()
-    assert make_supply("mine", Zone(Clock(), START, 1 << 24), Clock(), {}).gfp is Gfp.NOWAIT
+    assert make_supply("mine", Zone(Clock(), START, 1 << 24), Clock(), {}).asks is Gfp.NOWAIT

@@ -50,7 +50,8 @@ def test_atomic_requests_get_what_ordinary_ones_are_refused() -> None:
     assert drain(tight, Gfp.NOWAIT) == 200 - 80
     assert drain(tight, Gfp.ATOMIC) == 80 - 30
     assert drain(tight, Gfp.MEMALLOC) == 30
-    assert tight.statistics.refused == {"kernel": 0, "nowait": 1, "atomic": 1, "memalloc": 1}
+    refused = {name: count for name, count in tight.statistics.refused.items() if count}
+    assert refused == {"nowait": 1, "atomic": 1, "memalloc": 1}
     assert tight.statistics.lowest_free == 0
 
 

@@ -1,52 +1,58 @@
-"""No pool: every table page comes from the system allocator, in one class of request."""
+"""No pool: every table page comes from the system allocator, in one class of request.
+
+`os` is today's driver: iommu_alloc_pages_node_sz, asked with GFP_ATOMIC by the DMA API whoever calls it. `gfp=caller`
+asks in the class of the operation instead, as if the API passed it down.
+
+`os+memalloc` is the first merge of 2.6.24: PF_MEMALLOC is set on the current task around each allocation, so that a
+page may come from below every watermark. What that costs is others' reserves: at the end of them nobody gets a page.
+
+Invariants: no page is kept; free memory never sinks below the floor of the class.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from emulator.clock import Clock
+from emulator.mapping.pools.accounting import CountingSupply
 from emulator.mapping.pressure import Gfp, Zone
-from emulator.mapping.supply import PageSupply, SupplyStatistics, take_options
+from emulator.mapping.supply import PageSupply, take_options
 from pagetables.address import Gpa
 from pagetables.errors import InputError, near
 
-__all__ = ["SystemSupply", "make"]
+__all__ = ["SystemSupply", "make", "make_memalloc"]
+
+CALLER = "caller"
 
 
-class SystemSupply:
-    """Asks the zone for each page; `gfp` says how deep it may dig. Linux's VT-d driver does this with GFP_ATOMIC."""
+class SystemSupply(CountingSupply):
+    """Asks the zone for each page in class `asks`; None: in the class of the operation in progress."""
 
     name = "os"
 
-    def __init__(self, zone: Zone, gfp: Gfp = Gfp.ATOMIC) -> None:
-        self.statistics = SupplyStatistics()
-        self.gfp = gfp
-        self._zone = zone
+    def __init__(self, zone: Zone, asks: Gfp | None = Gfp.ATOMIC) -> None:
+        super().__init__(zone)
+        self.asks = asks
 
-    def take(self) -> Gpa | None:
-        """A page from the zone, or None below the floor of the class."""
-        page = self._zone.take(self.gfp)
-        if page is None:
-            self.statistics.failures += 1
-        else:
-            self.statistics.fallbacks += 1
-        return page
+    def _supply(self) -> Gpa | None:
+        return self._ask(self.asks or self.gfp)
 
-    def give_back(self, pages: Iterable[Gpa]) -> None:
-        """The pages go straight back to the zone."""
-        returned = list(pages)
-        self.statistics.given_back += len(returned)
-        self.statistics.released += len(returned)
-        self._zone.give_back(returned)
-
-    def close(self) -> None:
-        """Nothing runs in the background and nothing is kept."""
+    def _return(self, page: Gpa) -> None:
+        self._give(page)
 
 
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
-    """An `os` supply; option `gfp`: kernel, nowait, atomic (the default) or memalloc."""
+    """An `os` supply; option `gfp`: a class such as kernel, nowait or atomic (the default), or caller."""
     chosen = str(take_options("os", options, {"gfp": Gfp.ATOMIC.value})["gfp"])
-    classes = {gfp.value: gfp for gfp in Gfp}
+    classes: dict[str, Gfp | None] = {CALLER: None, **{gfp.value: gfp for gfp in Gfp}}
     if chosen not in classes:
         raise InputError(f"pool.gfp={chosen}: no such class of request; {near(chosen, classes)}")
     return SystemSupply(zone, classes[chosen])
+
+
+def make_memalloc(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
+    """An `os+memalloc` supply; it has no options."""
+    take_options("os+memalloc", options, {})
+    supply = SystemSupply(zone, Gfp.MEMALLOC)
+    supply.name = "os+memalloc"
+    return supply
