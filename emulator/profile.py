@@ -27,6 +27,7 @@ __all__ = ["BEHAVIOURS", "Profile", "load_profile", "parse_profile", "profile_na
 
 FOLDER = Path(__file__).parent / "profiles"
 MAXIMUM_HAW = 52
+MAXIMUM_LATENCY = 1_000_000_000
 W = TypeVar("W", bound=Word)
 
 BEHAVIOURS: dict[str, str] = {
@@ -43,6 +44,10 @@ BEHAVIOURS: dict[str, str] = {
     "writable_eime": "IRTA.EIME can be set, and works, without ECAP.EIM",
     "drop_interrupt_faults": "faults of interrupts (20h to 29h) are not recorded",
     "read_interrupt_range": "reads of the interrupt range succeed",
+    "missing_devices_complete": "a device-TLB invalidation to a source-id without a device-TLB counts as completed",
+    "device_tlb_without_dt": "device-TLB invalidations without PASID are accepted, and do nothing, where ECAP.DT=0",
+    "bare_wait_is_an_error": "a wait descriptor without any flag stops the queue",
+    "ats_interrupt_range_faults": "translation requests to the interrupt range fault; else they get U=1, W=1",
 }
 """What a profile may switch on, and what it then does."""
 
@@ -54,6 +59,7 @@ _OPTIONAL = (
     "interrupt_cache",
     "paging_structure_cache",
     "performance_counters",
+    "latency",
     "behaviours",
 )
 MOST_COUNTERS = 2  # performance counters that fit the register page
@@ -73,6 +79,7 @@ class Profile:
     pasid_cache: int = 1024
     interrupt_cache: int = 256
     performance_counters: int = 0
+    latency: int = 0
     behaviours: frozenset[str] = frozenset()
 
     def behaves(self, name: str) -> bool:
@@ -124,6 +131,7 @@ def parse_profile(text: str, where: str) -> Profile:
         pasid_cache=_number(data.get("pasid_cache", 1024), f"{where}: pasid_cache", 1, 1 << 20),
         interrupt_cache=_number(data.get("interrupt_cache", 256), f"{where}: interrupt_cache", 0, 1 << 16),
         performance_counters=counters,
+        latency=_number(data.get("latency", 0), f"{where}: latency", 0, MAXIMUM_LATENCY),
         behaviours=_behaviours(data.get("behaviours", []), f"{where}: behaviours"),
     )
 

@@ -6,15 +6,22 @@ Programmed values are in the registers; what is active was copied by a command (
 
 from __future__ import annotations
 
-from emulator.clock import Clock
+from collections.abc import Callable
+
+from emulator.clock import Clock, Timer
 from emulator.engine import Engine, QueueState
 from emulator.profile import Profile
 from emulator.unit.auxiliary import AuxiliaryRegisters
+from emulator.unit.descriptors import Descriptors
+from emulator.unit.device_invalidations import DeviceInvalidations
 from emulator.unit.events import EventInterrupt
 from emulator.unit.faults import FaultRecorder
+from emulator.unit.hooks import Hooks
 from emulator.unit.interrupts import InterruptRemapper
 from emulator.unit.invalidation import Granularity, Invalidator
-from emulator.unit.queue import SCALABLE, InvalidationQueue
+from emulator.unit.latency import Latency
+from emulator.unit.page_requests import PageRequestQueue
+from emulator.unit.queue import InvalidationQueue
 from emulator.unit.register_file import on_write
 from emulator.unit.registers import UnitRegisters
 from emulator.unit.source_caches import SourceCaches
@@ -29,8 +36,10 @@ from pagetables.layouts.registers import (
     InvalidationCompletionStatus,
     InvalidationQueueTail,
     IotlbCommand,
+    PageRequestStatus,
     RootTableAddress,
 )
+from pagetables.layouts.values import TableMode
 from pagetables.memory import PhysicalMemory
 
 __all__ = ["DEFAULT_BASE", "CommandedUnit"]
@@ -60,31 +69,42 @@ class CommandedUnit(AuxiliaryRegisters):
         self._sources = SourceCaches(memory, self.capabilities, profile.context_cache, profile.pasid_cache)
         self._invalidator = Invalidator(self.capabilities, self._sources, self.iotlb)
         self._interrupts = InterruptRemapper(self, memory)
-        self._fault_event, self._completion_event = self._events()
+        self._fault_event, self._completion_event, self._page_request_event = self._events()
         self._faults = FaultRecorder(self, self._fault_event)
-        self._queue = InvalidationQueue(
+        self.hooks = Hooks()
+        self.timing = Latency(self.clock, profile.latency)
+        self._devices = DeviceInvalidations(self, self._faults, self.timing)
+        self._page_requests = PageRequestQueue(self, memory, self._page_request_event, self._invalidator)
+        self._descriptors = Descriptors(
             self,
             memory,
-            engine,
-            self.iotlb,
             self._invalidator,
-            self._faults,
             self._completion_event,
+            self._devices,
+            self._page_requests,
             self._interrupts,
         )
+        self._queue = InvalidationQueue(
+            self, memory, engine, self.iotlb, self._faults, self._descriptors, self._devices, self.hooks, self.timing
+        )
+        self._commanding: dict[str, Timer] = {}
 
-    def _events(self) -> tuple[EventInterrupt, EventInterrupt]:
+    def _events(self) -> tuple[EventInterrupt, EventInterrupt, EventInterrupt]:
         own = UnitRegisters
         send = self._send
         return (
             EventInterrupt(self, own.fectl, own.fedata, own.feaddr, own.feuaddr, send),
             EventInterrupt(self, own.iectl, own.iedata, own.ieaddr, own.ieuaddr, send),
+            EventInterrupt(self, own.pectl, own.pedata, own.peaddr, own.peuaddr, send),
         )
 
     def reset(self, warm: bool = False) -> None:
         """Registers, latched pointers and caches as after power-on; a warm reset leaves sticky register fields."""
-        self._queue.disable()
-        self._queue.scalable = False
+        self._queue.abandon()
+        for timer in self._commanding.values():
+            timer.cancel()
+        self._commanding.clear()
+        self._queue.use_tables(TableMode.LEGACY)
         self._restart(warm)
         self.root = RootTableAddress(0)
         self._interrupts.power_on()
@@ -114,7 +134,7 @@ class CommandedUnit(AuxiliaryRegisters):
 
     def _set_root_table(self) -> None:
         self.root = self.rtaddr
-        self._queue.scalable = self.root.ttm == SCALABLE
+        self._queue.use_tables(self.root.ttm)
         self._sources.root_changed()
         if self.cap.esrtps:
             self._invalidator.everything()
@@ -131,22 +151,39 @@ class CommandedUnit(AuxiliaryRegisters):
     def _tail_written(self, new: InvalidationQueueTail, old: InvalidationQueueTail) -> None:
         self._queue.tail_moved()
 
-    @on_write(UnitRegisters.ccmd, "icc")
+    @on_write(UnitRegisters.ccmd)
     def _context_command(self, command: ContextCommand, old: ContextCommand) -> None:
-        # While the queue is on these registers must not be used: the request ends at once with granularity 0.
-        if not command.icc:
-            return
+        if "ccmd" in self._commanding:  # the register is read-only until the command is done
+            self.ccmd = old
+        elif command.icc:
+            self._command_after("ccmd", lambda: self._invalidate_contexts(command))
+
+    @on_write(UnitRegisters.iotlb_command)
+    def _iotlb_command(self, command: IotlbCommand, old: IotlbCommand) -> None:
+        if "iotlb" in self._commanding:
+            self.iotlb_command = old
+        elif command.ivt:
+            self._command_after("iotlb", lambda: self._invalidate_translations(command))
+
+    def _command_after(self, name: str, action: Callable[[], None]) -> None:
+        def due() -> None:
+            self._commanding.pop(name, None)
+            action()
+
+        timer = self.timing.after(self.timing.descriptor, due)
+        if timer is not None:
+            self._commanding[name] = timer
+
+    # While the queue is on these registers must not be used: the request ends with granularity 0.
+
+    def _invalidate_contexts(self, command: ContextCommand) -> None:
         done = Granularity.NONE
         if not self.gsts.qies:
-            done = self._invalidator.contexts(
-                command.cirg, command.did, command.sid, command.fm, self.root.ttm == SCALABLE
-            )
+            scalable = self.root.ttm == TableMode.SCALABLE
+            done = self._invalidator.contexts(command.cirg, command.did, command.sid, command.fm, scalable)
         self.ccmd = command.replace(icc=0, caig=done)
 
-    @on_write(UnitRegisters.iotlb_command, "ivt")
-    def _iotlb_command(self, command: IotlbCommand, old: IotlbCommand) -> None:
-        if not command.ivt:
-            return
+    def _invalidate_translations(self, command: IotlbCommand) -> None:
         done = Granularity.NONE
         if not self.gsts.qies:
             address = self.iva.addr * PAGE_SIZE & (1 << self.capabilities.mgaw) - 1
@@ -156,7 +193,7 @@ class CommandedUnit(AuxiliaryRegisters):
     @on_write(UnitRegisters.fsts)
     def _fault_status_cleared(self, new: FaultStatus, old: FaultStatus) -> None:
         self._faults.cleared()
-        if old.iqe and not new.iqe:
+        if (old.iqe and not new.iqe) or (old.ite and not new.ite):
             self._queue.run()
 
     @on_write(UnitRegisters.frcd, "f")
@@ -171,6 +208,14 @@ class CommandedUnit(AuxiliaryRegisters):
     def _completion_event_masked(self, new: FaultEventControl, old: FaultEventControl) -> None:
         self._completion_event.unmasked()
 
+    @on_write(UnitRegisters.pectl, "im")
+    def _page_request_event_masked(self, new: FaultEventControl, old: FaultEventControl) -> None:
+        self._page_request_event.unmasked()
+
+    @on_write(UnitRegisters.prs)
+    def _page_request_status_cleared(self, new: PageRequestStatus, old: PageRequestStatus) -> None:
+        self._page_requests.cleared()
+
     @on_write(UnitRegisters.ics)
     def _completion_cleared(self, new: InvalidationCompletionStatus, old: InvalidationCompletionStatus) -> None:
         if not new.iwc:
@@ -183,5 +228,15 @@ class CommandedUnit(AuxiliaryRegisters):
 
     @property
     def queue_state(self) -> QueueState | None:
-        """What executing the invalidation queue takes, for who does it in native code; None while the queue is off."""
-        return self._queue.state
+        """What executing the invalidation queue takes, for who does it in native code; None while the queue is off, and
+        while descriptors take time or hooks decide about them."""
+        return self._queue.state if self._queue.instant else None
+
+    @property
+    def latency(self) -> int:
+        """Nanoseconds that each descriptor and each register-based invalidation takes; 0: done at once."""
+        return self.timing.descriptor
+
+    @latency.setter
+    def latency(self, nanoseconds: int) -> None:
+        self.timing.descriptor = nanoseconds

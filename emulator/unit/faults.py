@@ -17,7 +17,7 @@ _INDEX = 0xFFFF  # bits 63:48 of a record
 _TYPES = {Access.READ: (1, 0), Access.WRITE: (0, 0), Access.ATOMIC: (1, 1), Access.EXECUTE: (1, 0)}
 
 
-def fault_record(fault: Fault, address_width: int, device_tlb: bool) -> FaultRecord:
+def fault_record(fault: Fault, address_width: int, device_tlb: bool, page_request: bool = False) -> FaultRecord:
     """The record of a fault, F set. Where the reason is one of interrupt remapping it holds the interrupt's index.
 
     Address bits that the unit does not implement read 0, and so does AT without device-TLB support.
@@ -26,7 +26,7 @@ def fault_record(fault: Fault, address_width: int, device_tlb: bool) -> FaultRec
     if fault.reason in _INTERRUPT_REASONS:
         index = fault.index & _INDEX
         return FaultRecord.of(fi=index << 48 >> PAGE_SHIFT, sid=request.source_id, fr=fault.reason, f=1)
-    t1, t2 = _TYPES[request.access]
+    t1, t2 = (0, 1) if page_request else _TYPES[request.access]
     return FaultRecord.of(
         fi=(request.iova & (1 << address_width) - 1) >> PAGE_SHIFT,
         sid=request.source_id,
@@ -65,7 +65,7 @@ class FaultRecorder:
         """The next fault goes into record 0. Disabling translation does not bring this about, a reset does."""
         self._next = 0
 
-    def record(self, fault: Fault) -> None:
+    def record(self, fault: Fault, page_request: bool = False) -> None:
         """Write a fault into the next record, unless fault processing is disabled for it or records overflowed."""
         registers = self._registers
         if not fault.recorded or registers.fsts.pfo:
@@ -79,7 +79,7 @@ class FaultRecorder:
             registers.fsts = registers.fsts.replace(pfo=1)
             return
         capabilities = registers.capabilities
-        registers.frcd[self._next] = fault_record(fault, capabilities.mgaw, bool(capabilities.ecap.dt))
+        registers.frcd[self._next] = fault_record(fault, capabilities.mgaw, bool(capabilities.ecap.dt), page_request)
         pending, written = registers.fsts.ppf, self._next
         self._next = (self._next + 1) % len(registers.frcd)
         if not pending:

@@ -9,6 +9,8 @@ import enum
 from emulator.engine import Iotlb
 from emulator.unit.source_caches import SourceCaches
 from pagetables.capabilities import Capabilities
+from pagetables.request import Request
+from pagetables.source import TranslationType
 
 __all__ = ["Granularity", "Invalidator"]
 
@@ -90,3 +92,15 @@ class Invalidator:
         else:
             return False
         return True
+
+    def requested_page(self, request: Request) -> None:
+        """A page request was taken: translations of its page that its requester has cached are removed."""
+        for entry in self._iotlb.entries():
+            if (entry.source_id, entry.pasid) != (request.source_id, request.pasid):
+                continue
+            if entry.iova >> entry.page_shift != request.iova >> entry.page_shift:
+                continue
+            if entry.translation is TranslationType.SECOND_STAGE:
+                self._iotlb.invalidate_pages(entry.domain_id, request.iova, 0)
+            else:
+                self._iotlb.invalidate_pasid_pages(entry.domain_id, entry.pasid or 0, request.iova, 0)

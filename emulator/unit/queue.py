@@ -1,58 +1,56 @@
 """The invalidation queue: fetch, check, execute, in order (VT-d, "Queued Invalidation Interface").
 
-The head moves past a descriptor when it is done. A bad one stops the queue: IQE is set with the reason in IQERCD, the
-head stays on it, and when software has cleared IQE the queue goes on from there without another tail write.
+The head moves past a descriptor when it is done; past a wait that still waits for devices, when it is fetched. A bad
+descriptor stops the queue: IQE is set with the reason in IQERCD, the head stays on it, and when software has cleared
+IQE the queue goes on from there without another tail write. A device that times out stops it with ITE: the waits
+fetched by then never finish, and the queue goes on when ITE is cleared.
 """
 
 from __future__ import annotations
 
-import contextlib
-import enum
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
 
+from emulator.clock import Timer
 from emulator.engine import Engine, Iotlb, QueueState
-from emulator.unit.events import EventInterrupt
+from emulator.unit.descriptors import Descriptors
+from emulator.unit.device_invalidations import DeviceInvalidations
 from emulator.unit.faults import FaultRecorder
-from emulator.unit.interrupts import InterruptRemapper
-from emulator.unit.invalidation import Invalidator
+from emulator.unit.hooks import Action, Delay, Drop, Fail, Hooks, NoAnswer, Reorder
+from emulator.unit.latency import Latency
+from emulator.unit.queue_errors import QueueError
 from emulator.unit.registers import UnitRegisters
 from pagetables.address import PAGE_SIZE, Gpa
 from pagetables.bits import Word
 from pagetables.errors import NoMemory
-from pagetables.layouts import (
-    ContextCacheInvalidate,
-    DeviceTlbInvalidate,
-    InterruptEntryInvalidate,
-    InvalidationWait,
-    IotlbInvalidate,
-    PasidCacheInvalidate,
-    PasidDeviceTlbInvalidate,
-    PasidIotlbInvalidate,
-)
+from pagetables.layouts import DeviceTlbInvalidate, InvalidationWait, PasidDeviceTlbInvalidate
 from pagetables.layouts.registers import FaultStatus
+from pagetables.layouts.values import TableMode
 from pagetables.memory import PhysicalMemory
 
-__all__ = ["InvalidationQueue", "QueueError"]
+__all__ = ["InvalidationQueue"]
 
-SCALABLE = 1
-
-
-class QueueError(enum.IntEnum):
-    """Why the queue stopped: IQERCD.IQEI."""
-
-    TAIL_BEYOND_QUEUE = 1
-    FETCH_FAILED = 2
-    UNKNOWN_TYPE = 3
-    BAD_DESCRIPTOR = 4  # a reserved field or a value that means nothing
-    WRONG_WIDTH = 5
-    TAIL_MISALIGNED = 6
+_STOPPED = FaultStatus.iqe.mask | FaultStatus.ite.mask
 
 
-class _Descriptor(NamedTuple):
-    layout: type[Word]
-    execute: Callable[[InvalidationQueue, Any], bool]
-    needs: Callable[[UnitRegisters], int] | None = None
+@dataclass(slots=True)
+class _Turn:
+    # The descriptor at the head, fetched, and not done yet.
+    word: Word
+    action: Action | None
+    timer: Timer | None = None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    # A wait past the head, and the device-TLB invalidations that it waits for.
+    word: InvalidationWait
+    needs: frozenset[int]
+
+
+@dataclass(slots=True)
+class _Postponed:
+    word: Word
+    past: int
 
 
 class InvalidationQueue:
@@ -64,21 +62,32 @@ class InvalidationQueue:
         memory: PhysicalMemory,
         engine: Engine,
         iotlb: Iotlb,
-        invalidator: Invalidator,
         faults: FaultRecorder,
-        completion: EventInterrupt,
-        interrupts: InterruptRemapper,
+        descriptors: Descriptors,
+        devices: DeviceInvalidations,
+        hooks: Hooks,
+        latency: Latency,
     ) -> None:
         self._registers = registers
         self._memory = memory
         self._engine = engine
         self._iotlb = iotlb
-        self._invalidator = invalidator
         self._faults = faults
-        self._completion = completion
-        self._interrupts = interrupts
+        self._descriptors = descriptors
+        self._devices = devices
+        self._hooks = hooks
+        self._latency = latency
         self.state: QueueState | None = None  # while it is enabled
-        self.scalable = False  # whether the latched root table is a scalable-mode one
+        self.table_mode = int(TableMode.LEGACY)  # of the latched root table
+        self._turn: _Turn | None = None
+        self._waits: list[_Waiting] = []
+        self._postponed: list[_Postponed] = []
+        devices.settled, devices.timed_out = self._settled, self._timed_out
+
+    def use_tables(self, mode: int) -> None:
+        """A root table of this mode was latched."""
+        self.table_mode = mode
+        self._descriptors.scalable = mode == TableMode.SCALABLE
 
     def enable(self) -> None:
         """Latch IQA and start at IQH=0. A tail written earlier was held, and is worked off now."""
@@ -95,22 +104,53 @@ class InvalidationQueue:
         self.run()
 
     def disable(self) -> None:
-        """Stop, also in the middle of an error. IQH goes back to 0; IQT keeps what software wrote."""
-        self.state = None
+        """Stop, also in the middle of an error: what was fetched is done, but nothing waits for devices any more.
+
+        IQH goes back to 0; IQT keeps what software wrote.
+        """
+        turn = self._turn
+        if turn is not None and turn.timer is not None and not self._is_full(turn.word):
+            self._finish(turn)
+        for postponed in self._postponed:
+            self._descriptors.execute(postponed.word)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Stop and forget what was fetched: the unit is reset."""
+        if self._turn is not None and self._turn.timer is not None:
+            self._turn.timer.cancel()
+        self._turn = self.state = None
+        self._waits.clear()
+        self._postponed.clear()
+        self._devices.forget_all()
         self._registers.iqh = type(self._registers.iqh)(0)
 
+    @property
+    def instant(self) -> bool:
+        """True if descriptors are done at once and as they should, so that native code may do them."""
+        odd = self._latency.descriptor or self._hooks.on_queue or self._turn or self._waits or self._postponed
+        return not (odd or self._devices.busy)
+
     def run(self) -> None:
-        """Work from head to tail, or to the first error. The engine takes the common descriptors by itself."""
+        """Work from head to tail, or to the first error, or to what takes time. The engine takes the common
+        descriptors by itself."""
         state = self.state
-        while state is not None and not self._stopped() and self._head() != self._tail():
+        while state is not None and self._may_fetch():
             error = self._setup_error(state)
-            if error is None:
+            if error is None and self.instant:
                 self._engine.run_queue(state)
                 if self._head() == self._tail():
                     return
-                error = self._step(state)
-            if error is not None:
-                self._stop(error)
+            word = self._fetch(state) if error is None else error
+            if isinstance(word, QueueError):
+                self._stop(word)
+            else:
+                self._begin(word)
+
+    def _may_fetch(self) -> bool:
+        if UnitRegisters.fsts.value(self._registers) & _STOPPED or self._turn is not None:
+            return False
+        return self._head() != self._tail() and not any(waiting.word.fn for waiting in self._waits)
 
     def _head(self) -> int:
         return UnitRegisters.iqh.value(self._registers)
@@ -118,13 +158,10 @@ class InvalidationQueue:
     def _tail(self) -> int:
         return UnitRegisters.iqt.value(self._registers)
 
-    def _stopped(self) -> bool:
-        return bool(UnitRegisters.fsts.value(self._registers) & FaultStatus.iqe.mask)
-
     def tail_moved(self) -> None:
         """Software wrote IQT. A tail outside the queue is an error also where it equals the head."""
         state = self.state
-        if state is None or self._stopped():
+        if state is None or UnitRegisters.fsts.value(self._registers) & _STOPPED:
             return
         error = self._tail_error(state)
         if error is not None:
@@ -138,81 +175,107 @@ class InvalidationQueue:
         return QueueError.TAIL_BEYOND_QUEUE if tail >= state.size else None
 
     def _setup_error(self, state: QueueState) -> QueueError | None:
-        ecap = state.capabilities.ecap
+        ecap, mode = state.capabilities.ecap, self.table_mode
         wide = state.slot == 32
-        if (self.scalable and not wide) or (wide and not (ecap.smts or ecap.adms)):
+        if (mode == TableMode.SCALABLE and not wide) or (wide and not (ecap.smts or ecap.adms)):
             return QueueError.WRONG_WIDTH
+        if ecap.smts and mode not in (TableMode.LEGACY, TableMode.SCALABLE) and not (ecap.adms and mode == 3):
+            return QueueError.INVALID_TABLE_MODE
         return self._tail_error(state)
 
     def _stop(self, error: QueueError) -> None:
         self._registers.iqercd = self._registers.iqercd.replace(iqei=error)
         self._faults.queue_error(iqe=1)
 
-    def _step(self, state: QueueState) -> QueueError | None:
-        head = self._head()
+    def _fetch(self, state: QueueState) -> Word | QueueError:
         try:
-            raw = int.from_bytes(self._memory.read(state.base + head, state.slot), "little")
+            raw = int.from_bytes(self._memory.read(state.base + self._head(), state.slot), "little")
         except NoMemory:
             return QueueError.FETCH_FAILED
-        error = self._execute(raw, state)
-        if error is None:
-            self._registers.iqh = type(self._registers.iqh)((head + state.slot) % state.size)
-        return error
+        return self._descriptors.check(raw, state.slot)
 
-    def _execute(self, raw: int, state: QueueState) -> QueueError | None:
-        known = self._DESCRIPTORS.get(raw & 0xF | raw >> 5 & 0x70)
-        if known is None or known.layout.width > state.slot * 8:
-            return QueueError.UNKNOWN_TYPE
-        if known.needs is not None and not known.needs(self._registers):
-            return QueueError.UNKNOWN_TYPE
-        # The upper half of a short descriptor in a wide slot is reserved too.
-        if raw >> known.layout.width or raw & known.layout.reserved_mask:
-            return QueueError.BAD_DESCRIPTOR
-        return None if known.execute(self, known.layout(raw)) else QueueError.BAD_DESCRIPTOR
+    def _begin(self, word: Word) -> None:
+        action = self._hooks.descriptor_action(word)
+        turn = _Turn(word, action)
+        time = self._latency.descriptor + (action.nanoseconds if isinstance(action, Delay) else 0)
+        if not time:
+            self._finish(turn)
+            return
+        self._turn = turn
+        turn.timer = self._latency.clock.after(time, lambda: self._due(turn))
 
-    def _contexts(self, d: ContextCacheInvalidate) -> bool:
-        return bool(self._invalidator.contexts(d.g, d.did, d.sid, d.fm, self.scalable))
+    def _due(self, turn: _Turn) -> None:
+        self._finish(turn)
+        self.run()
 
-    def _translations(self, d: IotlbInvalidate) -> bool:
-        return bool(self._invalidator.iotlb(d.g, d.did, d.addr * PAGE_SIZE, d.am))
+    def _finish(self, turn: _Turn) -> None:
+        self._turn = None
+        if isinstance(turn.action, Fail):
+            self._stop(turn.action.reason)
+        elif self._is_full(turn.word):
+            self._hold(turn)
+        elif self._execute(turn):
+            self._advance()
+        else:
+            self._stop(QueueError.BAD_DESCRIPTOR)
 
-    def _pasid_translations(self, d: PasidIotlbInvalidate) -> bool:
-        return self._invalidator.pasid_iotlb(d.g, d.did, d.pasid, d.addr * PAGE_SIZE, d.am)
+    def _is_full(self, word: Word) -> bool:
+        return isinstance(word, (DeviceTlbInvalidate, PasidDeviceTlbInvalidate)) and self._devices.full(word)
 
-    def _pasid_entries(self, d: PasidCacheInvalidate) -> bool:
-        return self._invalidator.pasid_cache(d.g, d.did, d.pasid)
+    def _hold(self, turn: _Turn) -> None:
+        # As many as may be are outstanding at the device. Without time to wait in they have timed out, and the
+        # descriptor, at which the head still is, is fetched again when software has cleared ITE.
+        if self._latency.device_answer:
+            self._turn = _Turn(turn.word, turn.action)
+        else:
+            self._devices.give_up()
 
-    def _interrupt_entries(self, d: InterruptEntryInvalidate) -> bool:
-        return self._interrupts.invalidate(d.g, d.iidx, d.im)
+    def _execute(self, turn: _Turn) -> bool:
+        word, action = turn.word, turn.action
+        if isinstance(action, Drop):
+            return True
+        if isinstance(action, Reorder):
+            self._postponed.append(_Postponed(word, action.past + 1))
+            return True
+        if isinstance(action, NoAnswer) and isinstance(word, (DeviceTlbInvalidate, PasidDeviceTlbInvalidate)):
+            self._devices.send(word, delivered=False)
+            return True
+        done = self._descriptors.execute(word)
+        if done and isinstance(word, InvalidationWait):
+            self._wait(word)
+        return done
 
-    def _device_tlb(self, d: DeviceTlbInvalidate | PasidDeviceTlbInvalidate) -> bool:
-        # No device keeps translations yet. PFSID is reserved where throttling is not supported.
-        return bool(self._registers.ecap.dit) or not (d.pfsid_lo or d.pfsid_hi)
+    def _wait(self, word: InvalidationWait) -> None:
+        needs = self._devices.numbers()
+        if not (needs or self._waits):
+            self._descriptors.finish_wait(word)
+        elif self._latency.device_answer:
+            self._waits.append(_Waiting(word, needs))
+        else:
+            self._devices.give_up()
 
-    def _wait(self, d: InvalidationWait) -> bool:
-        if d.pd and not self._registers.ecap.pds:
-            return False
-        if d.sw:
-            address = d.staddr << 2
-            if address >= self._registers.capabilities.address_limit:
-                return False
-            self._write_status(address, d.stdata)
-        if d.if_ and not self._registers.ics.iwc:
-            self._registers.ics = self._registers.ics.replace(iwc=1)
-            self._completion.happened()
-        return True
+    def _advance(self) -> None:
+        state = self.state
+        if state is None:
+            return
+        self._registers.iqh = type(self._registers.iqh)((self._head() + state.slot) % state.size)
+        for postponed in self._postponed:
+            postponed.past -= 1
+        due = [postponed for postponed in self._postponed if not postponed.past]
+        self._postponed = [postponed for postponed in self._postponed if postponed.past]
+        for postponed in due:
+            self._execute(_Turn(postponed.word, None))
 
-    def _write_status(self, address: int, value: int) -> None:
-        with contextlib.suppress(NoMemory):  # a posted write to where nothing is gets lost, as on a bus
-            self._memory.write(address, value.to_bytes(4, "little"))
+    def _settled(self) -> None:
+        # A device completed an invalidation: waits that waited for it finish, in order, and the queue goes on.
+        while self._waits and not self._waits[0].needs & self._devices.numbers():
+            self._descriptors.finish_wait(self._waits.pop(0).word)
+        turn = self._turn
+        if turn is not None and turn.timer is None and not self._is_full(turn.word):
+            self._finish(turn)
+        self.run()
 
-    _DESCRIPTORS: ClassVar[dict[int, _Descriptor]] = {
-        0x1: _Descriptor(ContextCacheInvalidate, _contexts),
-        0x2: _Descriptor(IotlbInvalidate, _translations),
-        0x3: _Descriptor(DeviceTlbInvalidate, _device_tlb, lambda registers: registers.ecap.dt),
-        0x4: _Descriptor(InterruptEntryInvalidate, _interrupt_entries),
-        0x5: _Descriptor(InvalidationWait, _wait),
-        0x6: _Descriptor(PasidIotlbInvalidate, _pasid_translations),
-        0x7: _Descriptor(PasidCacheInvalidate, _pasid_entries),
-        0x8: _Descriptor(PasidDeviceTlbInvalidate, _device_tlb, lambda registers: registers.ecap.dt),
-    }
+    def _timed_out(self) -> None:
+        self._waits.clear()
+        if self._turn is not None and self._turn.timer is None:
+            self._turn = None

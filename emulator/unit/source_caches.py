@@ -111,6 +111,10 @@ class SourceCaches:
         entry = self._pasid_entry(context, found, request)
         return entry if isinstance(entry, Fault) else from_pasid_entry(entry, context, request)
 
+    def context(self, request: Request, rtaddr: int) -> ContextEntry | Fault:
+        """The context entry of a request's source-id, for who asks no more of its source."""
+        return self._context(request, rtaddr)
+
     def _context(self, request: Request, rtaddr: int) -> ContextEntry | Fault:
         cached = self._contexts.get(request.source_id)
         if cached is not None:

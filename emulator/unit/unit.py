@@ -13,16 +13,25 @@ from itertools import groupby
 from emulator.clock import Clock
 from emulator.engine import Engine, IotlbEntry
 from emulator.profile import Profile
+from emulator.unit.ats import CompletionStatus, TranslationCompletion, TranslationRequests
 from emulator.unit.commands import DEFAULT_BASE, CommandedUnit
+from emulator.unit.device_tlb import AtsDevice
+from emulator.unit.page_requests import (
+    PageGroupResponse,
+    PageRequest,
+    PageRequestOutcome,
+    ResponseCode,
+    page_request_error,
+)
 from emulator.unit.performance import Event
 from emulator.unit.source_caches import ContextCacheEntry, PasidCacheEntry
-from pagetables.address import PAGE_SHIFT, Gpa
+from pagetables.address import PAGE_SHIFT, Gpa, SourceId
 from pagetables.fault import Fault, FaultReason
 from pagetables.interrupt import Interrupt, InterruptEntry, PostedInterrupt
 from pagetables.layouts.values import TableMode
 from pagetables.memory import PhysicalMemory
 from pagetables.request import Access, AddressType, Permissions, Request, Translation
-from pagetables.source import Source, TranslationType
+from pagetables.source import Source, TranslationType, check_mode
 from pagetables.walk import INTERRUPT_RANGE
 
 __all__ = ["Caches", "RemappingUnit", "in_interrupt_range"]
@@ -66,6 +75,14 @@ class RemappingUnit(CommandedUnit):
         self.interrupts: list[Interrupt] = []
         self.interrupt_sink: Callable[[Interrupt], None] = self.interrupts.append
         self._reads_interrupt_range = profile.behaves("read_interrupt_range")
+        self._translation_requests = TranslationRequests(
+            self.capabilities,
+            look_up=lambda request: self._sources.source(request, self.root),
+            walk=lambda source, request: self.engine.translate(
+                self.iotlb, self.memory, source, request, self.capabilities
+            ),
+            interrupt_range_faults=profile.behaves("ats_interrupt_range_faults"),
+        )
 
     def translate(self, request: Request) -> Translation | Fault:
         """Where a request goes, or why it is blocked; a fault is recorded as the specification says.
@@ -151,6 +168,65 @@ class RemappingUnit(CommandedUnit):
             return Fault(FaultReason.TRANSLATION_TYPE_BLOCKED, request, silent=True)
         answer = Translation(Gpa(request.iova), PAGE_SHIFT, Permissions.R | Permissions.W | Permissions.X)
         return self.protected.check(request, answer, translated=False)
+
+    # -- what devices with address translation services and page requests add ------------------------------------------
+
+    def attach_device_tlb(self, source_id: SourceId, device: AtsDevice | None) -> None:
+        """From now on device-TLB invalidations for `source_id` go to `device`; None detaches it."""
+        if device is None:
+            self._devices.devices.pop(source_id, None)
+        else:
+            self._devices.devices[source_id] = device
+
+    def on_page_response(self, source_id: SourceId, sink: Callable[[PageGroupResponse], None] | None) -> None:
+        """From now on page group responses for `source_id` go to `sink`, and nowhere with None."""
+        if sink is None:
+            self._page_requests.sinks.pop(source_id, None)
+        else:
+            self._page_requests.sinks[source_id] = sink
+
+    def invalidation_completed(self, source_id: SourceId) -> None:
+        """A device answers the oldest device-TLB invalidation that it was sent and has not answered. One that nothing
+        waits for sets ICE."""
+        self._devices.completed(source_id)
+
+    def translation_request(self, request: Request, no_write: bool = False, pages: int = 1) -> TranslationCompletion:
+        """The completion of an ATS translation request for `pages` pages from the request's on.
+
+        The access is only looked at for EXECUTE, which asks for execute permission too; rights are what the completion
+        says. `no_write` says that the device will not write. While translation is off the request is unsupported.
+        """
+        if not self._enabled:
+            return TranslationCompletion(CompletionStatus.UNSUPPORTED_REQUEST)
+        completion = self._translation_requests.answer(request, no_write, pages)
+        if completion.fault is not None and not completion.succeeded:
+            self._faults.record(completion.fault)
+        return completion
+
+    def page_request(self, request: PageRequest) -> PageRequestOutcome:
+        """A page request message: queued for software, or dropped or refused, with a response if one is due.
+
+        A unit without ECAP.PRS refuses it without a word: nobody there knows of responses.
+        """
+        if not self.ecap.prs:
+            return PageRequestOutcome.REFUSED
+        code = self.hooks.page_response(request)
+        if code is not None:
+            return self._page_requests.refuse(request, code)
+        fault = self._page_request_fault(request.request())
+        if fault is None:
+            return self._page_requests.put(request)
+        self._faults.record(fault, page_request=True)
+        return self._page_requests.refuse(request, ResponseCode.INVALID_REQUEST)
+
+    def _page_request_fault(self, request: Request) -> Fault | None:
+        if self.root.ttm == TableMode.LEGACY or not self._enabled:
+            return Fault(FaultReason.PAGE_REQUEST_IN_LEGACY_MODE, request, silent=not self._enabled)
+        fault = check_mode(self.root, request, self.capabilities)
+        if fault is not None:
+            return fault
+        context = self._sources.context(request, self.root)
+        return context if isinstance(context, Fault) else page_request_error(context, request)
 
     def _recorded(self, fault: Fault) -> Fault:
         self._faults.record(fault)

@@ -8,6 +8,7 @@ import pytest
 
 from emulator.engine import Engine
 from emulator.profile import load_profile
+from emulator.unit.device_tlb import DeviceTlb
 from emulator.unit.events import EventMessage
 from tests.profiles import changed
 from tests.units import (
@@ -124,7 +125,9 @@ def test_a_256_bit_queue_takes_every_descriptor(wide: Bench) -> None:
     device_tlb = struct.pack("<QQ", 0x3 | NIC << 32, 0x7FFF_FFFF_FFFF_F001)
     interrupt_entries = struct.pack("<QQ", 0x4, 0)
     pasid_device_tlb = struct.pack("<QQQQ", 0x8 | NIC << 16 | 5 << 32, 0x7FFF_FFFF_FFFF_F800, 0, 0)
-    wide.submit(context_global(), iotlb_global(), device_tlb, interrupt_entries)
+    response = struct.pack("<QQQQ", 0x19 | NIC << 16 | 5 << 32, 0x1FF << 3, 0, 0)
+    wide.unit.attach_device_tlb(NIC, DeviceTlb())
+    wide.submit(context_global(), iotlb_global(), device_tlb, interrupt_entries, response)
     wide.submit(pasid_iotlb(2, 1, 5), pasid_cache(3, 0, 0), pasid_device_tlb, wait_status(STATUS, 7, 0xC0))
     assert wide.read(FSTS) == 0
     assert status(wide) == 7
