@@ -8,7 +8,7 @@ does: reads yield all ones, writes are lost.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emulator.unit.unit import RemappingUnit, in_interrupt_range
 from pagetables.address import Iova, Pasid, SourceId
@@ -35,27 +35,33 @@ class Bus:
         self, source_id: SourceId, iova: int, size: int, pasid: Pasid | None = None, privileged: bool = False
     ) -> bytes | Fault:
         """`size` bytes at `iova` as the device sees them, or the fault that ended the read."""
+        return self.load(Request(source_id, Iova(iova), Access.READ, pasid, privileged), size)
+
+    def write(
+        self, source_id: SourceId, iova: int, data: bytes, pasid: Pasid | None = None, privileged: bool = False
+    ) -> Fault | None:
+        """None when `data` is written, or the fault that ended the write; what lies before it is written."""
+        return self.store(Request(source_id, Iova(iova), Access.WRITE, pasid, privileged), data)
+
+    def load(self, request: Request, size: int) -> bytes | Fault:
+        """`read` of a whole request: whatever privilege, access or address type it has."""
         data = bytearray()
-        request = Request(source_id, Iova(iova), Access.READ, pasid, privileged)
         for part, _, answer in self._parts(request, size):
             if isinstance(answer, Fault):
                 return answer
             data += self._load(answer, part)
         return bytes(data)
 
-    def write(
-        self, source_id: SourceId, iova: int, data: bytes, pasid: Pasid | None = None, privileged: bool = False
-    ) -> Fault | None:
-        """None when `data` is written, or the fault that ended the write; what lies before it is written."""
+    def store(self, request: Request, data: bytes) -> Fault | None:
+        """`write` of a whole request."""
         done = 0
-        request = Request(source_id, Iova(iova), Access.WRITE, pasid, privileged)
         for part, at, answer in self._parts(request, len(data)):
             if isinstance(answer, Fault):
                 return answer
             chunk, done = data[done : done + part], done + part
             if not in_interrupt_range(at):
                 self._store(answer, chunk)
-            elif (fault := self.unit.interrupt(at, chunk)) is not None:
+            elif (fault := self._interrupt(at, chunk)) is not None:
                 return fault
         return None
 
@@ -64,12 +70,18 @@ class Bus:
         done = 0
         while done < size:
             iova = Iova((request.iova + done) % _ADDRESSES)
-            piece = Request(request.source_id, iova, request.access, request.pasid, request.privileged)
-            answer = self.unit.translate(piece)
+            piece = replace(request, iova=iova)
+            answer = self._answer(piece)
             page = 1 << (12 if isinstance(answer, Fault) else answer.page_shift)
             part = min(size - done, page - iova % page)
             yield part, piece, answer
             done += part
+
+    def _answer(self, request: Request) -> Translation | Fault:
+        return self.unit.translate(request)
+
+    def _interrupt(self, request: Request, data: bytes) -> Fault | None:
+        return self.unit.interrupt(request, data)
 
     def _load(self, where: Translation, size: int) -> bytes:
         try:
