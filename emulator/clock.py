@@ -57,7 +57,15 @@ class Clock:
             timer = heapq.heappop(self._queue)[2]
             self.now = max(self.now, due)
             timer.action()
-        self.now = when
+        self.now = max(self.now, when)  # an action that waits for something moves time too
+
+    def wait(self) -> bool:
+        """Move time to the next timer and run what is due then; False if nothing is set."""
+        due = self.next_due
+        if due is None:
+            return False
+        self.advance_to(due)
+        return True
 
     def advance(self, delay: int) -> None:
         """Move time on by `delay` nanoseconds."""

@@ -56,13 +56,15 @@ class Machine:
             settings.kernel_reclaim_per_ms,
         )
         self.unit = RemappingUnit(self.memory, self.profile, self.engine, clock=self.clock)
+        if settings.latency is not None:
+            self.unit.latency = settings.latency
         self._connect()
 
     def _connect(self) -> None:
         settings = self.settings
         shape = table_shape(settings, self.profile)
         structures: Pages = SystemSupply(self.zone, Gfp.KERNEL)
-        self.driver = UnitDriver(self.memory, self.unit, structures, settings.mode)
+        self.driver = UnitDriver(self.memory, self.unit, structures, settings.mode, idle=self.clock.wait)
         self.supply = make_supply(settings.pool, self.zone, self.clock, dict(settings.pool_options))
         self.policy = make_policy(settings.flush, self.driver, self.supply, self.clock, dict(settings.flush_options))
         haw = self.profile.capabilities.haw

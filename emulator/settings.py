@@ -40,6 +40,7 @@ class Settings:
     flush_options: tuple[tuple[str, int | str], ...] = ()
     iova: str = "recorded"
     ram: tuple[tuple[int, int], ...] | None = None
+    latency: int | None = None
     kernel_size: int = 1 << 30
     kernel_used: int = 0
     kernel_min_free_kib: int | None = None
@@ -210,6 +211,7 @@ KEYS: dict[str, Key] = {
     "flush": Key("flush", _flush, "when unmapped ranges are invalidated: a policy; its options are flush.OPTION"),
     "iova": Key("iova", _choice(("recorded",)), "addresses: recorded, as the trace has them"),
     "ram": Key("ram", _ranges, "memory of the machine: START-END,...; what the trace needs if not set"),
+    "latency": Key("latency", _natural(), "nanoseconds that an invalidation takes; the profile's if not set"),
     "kernel.size": Key("kernel_size", _pages, "memory for tables, above all other"),
     "kernel.used": Key("kernel_used", _natural(), "pages of it that others hold: memory pressure"),
     "kernel.min_free_kib": Key("kernel_min_free_kib", _natural(1), "its min watermark; by its size if not set"),

@@ -107,7 +107,7 @@ class UnitDriver:
         mmio: Mmio,
         pages: Pages,
         mode: Mode = Mode.LEGACY,
-        idle: Callable[[], None] | None = None,
+        idle: Callable[[], object] | None = None,
     ) -> None:
         self.mode = mode
         self.capabilities = Capabilities(

@@ -51,7 +51,7 @@ class InvalidationQueue:
         base: Gpa,
         status: Gpa,
         slot: int,
-        idle: Callable[[], None] | None = None,
+        idle: Callable[[], object] | None = None,
     ) -> None:
         self.base, self.status, self.slot = base, status, slot
         self.size = PAGE_SIZE

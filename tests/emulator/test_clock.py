@@ -56,3 +56,21 @@ def test_time_never_steps_back() -> None:
     clock.after(0, lambda: seen.append(clock.now))
     clock.advance_to(50)
     assert seen == [100]
+
+
+def test_an_action_that_moves_time_itself_is_not_taken_back() -> None:
+    clock = Clock()
+    clock.after(5, lambda: clock.advance(100))
+    clock.advance_to(10)
+    assert clock.now == 105
+
+
+def test_waiting_moves_time_to_what_is_due_next() -> None:
+    clock, seen = Clock(), []
+    clock.after(7, lambda: seen.append(clock.now))
+    clock.after(9, lambda: seen.append(clock.now))
+    assert clock.wait()
+    assert (clock.now, seen) == (7, [7])
+    assert clock.wait()
+    assert not clock.wait()
+    assert (clock.now, seen) == (9, [7, 9])
