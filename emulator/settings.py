@@ -11,9 +11,14 @@ from typing import Any, NamedTuple
 import yaml
 
 from emulator.engine import ENGINES
+from emulator.mapping.bounce.bouncer import bouncer_names
 from emulator.mapping.driver import Mode
 from emulator.mapping.flush.policy import policy_names
+from emulator.mapping.iova.allocator import allocator_names
+from emulator.mapping.pressure import Gfp
+from emulator.mapping.reactions import reaction_names
 from emulator.mapping.supply import supply_names
+from emulator.presets import AXES, find_preset, with_preset
 from pagetables.address import PAGE_SIZE, parse_number
 from pagetables.errors import InputError, near
 from pagetables.mapper import Stage
@@ -39,6 +44,17 @@ class Settings:
     flush: str = "strict"
     flush_options: tuple[tuple[str, int | str], ...] = ()
     iova: str = "recorded"
+    iova_options: tuple[tuple[str, int | str], ...] = ()
+    bounce: str = "none"
+    bounce_options: tuple[tuple[str, int | str], ...] = ()
+    reaction: str = "fail"
+    reaction_options: tuple[tuple[str, int | str], ...] = ()
+    window: str = "per-domain"
+    gfp: Gfp = Gfp.ATOMIC
+    accesses: str = "none"
+    late_us: int = 5
+    costs: str | None = None
+    preset: str | None = None
     ram: tuple[tuple[int, int], ...] | None = None
     latency: int | None = None
     kernel_size: int = 1 << 30
@@ -51,8 +67,8 @@ class Settings:
         """The settings with these keys (of `KEYS`, or `pool.OPTION` and the like) changed; InputError for one that
         means nothing."""
         changes: dict[str, Any] = {}
-        options: dict[str, list[tuple[str, int | str]]] = {"pool": [], "flush": []}
-        for name, value in values.items():
+        options: dict[str, list[tuple[str, int | str]]] = {axis: [] for axis in AXES}
+        for name, value in with_preset(values).items():
             axis, _, option = name.partition(".")
             if axis in options and option:
                 options[axis].append((option, _plain(value)))
@@ -61,8 +77,14 @@ class Settings:
             else:
                 known = [*KEYS, "pool.min", "pool.grow", "flush.entries", "flush.timeout_ms"]
                 raise InputError(f"no setting is called {name!r}; {near(name, known)}")
-        standard = cls(pool_options=tuple(options["pool"]), flush_options=tuple(options["flush"]))
-        return replace(standard, **changes)._checked()
+        changes |= {f"{axis}_options": tuple(chosen) for axis, chosen in options.items()}
+        return replace(cls(), **changes)._checked()
+
+    @property
+    def is_what_if(self) -> bool:
+        """Whether something is set that only a what-if run does: a preset, addresses, bounces, reactions, accesses."""
+        own = (self.preset, self.iova, self.bounce, self.reaction, self.window, self.gfp, self.accesses, self.costs)
+        return own != (None, "recorded", "none", "fail", "per-domain", Gfp.ATOMIC, "none", None)
 
     def _checked(self) -> Settings:
         if self.stage is Stage.FIRST and self.mode is Mode.LEGACY:
@@ -71,6 +93,8 @@ class Settings:
             raise InputError("levels=3 needs stage=second: first-stage tables have 4 or 5 levels")
         if 1 not in self.leaves:
             raise InputError("leaves must have 4k among them: what is smaller than a larger page needs it")
+        if self.window == "shared" and self.iova == "recorded":
+            raise InputError("window=shared needs an address allocator: recorded addresses of two domains may be equal")
         return self
 
 
@@ -193,6 +217,27 @@ def _pool(text: str) -> str:
     return text
 
 
+def _iova(text: str) -> str:
+    names = ["recorded", *allocator_names()]
+    if text not in names:
+        raise InputError(f"no address allocator is called {text!r}; {near(text, names)}")
+    return text
+
+
+def _bounce(text: str) -> str:
+    names = bouncer_names()
+    if text not in names:
+        raise InputError(f"no system of bounce buffers is called {text!r}; {near(text, names)}")
+    return text
+
+
+def _reaction(text: str) -> str:
+    names = reaction_names()
+    if text not in names:
+        raise InputError(f"no driver reaction is called {text!r}; {near(text, names)}")
+    return text
+
+
 def _flush(text: str) -> str:
     names = policy_names()
     if text not in names:
@@ -209,12 +254,22 @@ KEYS: dict[str, Key] = {
     "leaves": Key("leaves", _leaves, "page sizes the mapper may use: some of 4k,2m,1g"),
     "pool": Key("pool", _pool, "where table pages come from; its options are pool.OPTION"),
     "flush": Key("flush", _flush, "when unmapped ranges are invalidated: a policy; its options are flush.OPTION"),
-    "iova": Key("iova", _choice(("recorded",)), "addresses: recorded, as the trace has them"),
+    "iova": Key("iova", _iova, "addresses: recorded, or an allocator; its options are iova.OPTION"),
+    "bounce": Key("bounce", _bounce, "how buffers a device cannot reach are bounced"),
+    "reaction": Key("reaction", _reaction, "what the driver does when a map fails; its options are reaction.OPTION"),
+    "window": Key("window", _choice(("per-domain", "shared")), "addresses for each domain, or one window for all"),
+    "gfp": Key("gfp", Gfp.named, "class of a map's requests where the trace does not tell: atomic, kernel, ..."),
+    "accesses": Key("accesses", _choice(("none", "rule", "late")), "device accesses a what-if run makes up"),
+    "accesses.late_us": Key("late_us", _natural(), "how long after an unmap a late device still comes"),
+    "costs": Key("costs", str, "a file with model times that replace some of the standard ones"),
+    "preset": Key("preset", lambda name: find_preset(name).name, "a system by name; other settings go over it"),
     "ram": Key("ram", _ranges, "memory of the machine: START-END,...; what the trace needs if not set"),
-    "latency": Key("latency", _natural(), "nanoseconds that an invalidation takes; the profile's if not set"),
+    "latency": Key(
+        "latency", _natural(), "nanoseconds that an invalidation takes; the profile's if not set"
+    ),
     "kernel.size": Key("kernel_size", _pages, "memory for tables, above all other"),
     "kernel.used": Key("kernel_used", _natural(), "pages of it that others hold: memory pressure"),
     "kernel.min_free_kib": Key("kernel_min_free_kib", _natural(1), "its min watermark; by its size if not set"),
     "kernel.reclaim_per_ms": Key("kernel_reclaim_per_ms", _natural(), "pages the background reclaimer frees in 1 ms"),
 }
-"""Every key that `--set` and a machine file know, but for the options of pools and policies."""
+"""Every key that `--set` and a machine file know, but for the options of an axis (`pool.OPTION`)."""

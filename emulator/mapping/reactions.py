@@ -172,7 +172,7 @@ class _Waits:
         self._wait, self._sleepers_only = Decision(Action.WAIT, timeout_ns), sleepers_only
 
     def failed(self, attempt: Attempt) -> Decision:
-        may_not = self._sleepers_only and attempt.gfp is not Gfp.KERNEL
+        may_not = self._sleepers_only and not attempt.gfp.may_sleep
         return Decision(Action.FAIL) if may_not else self._wait
 
 

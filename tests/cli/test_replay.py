@@ -133,7 +133,7 @@ def test_a_dump_that_cannot_be_written_is_one_line(vtd, trace: Path, tmp_path: P
         (["--set", "levels"], "KEY=VALUE"),
         (["--pool", "respol"], "did you mean respool"),
         (["--flush", "never"], "known: deferred"),
-        (["--iova", "rbtree"], "expected recorded"),
+        (["--iova", "rbtreee"], "did you mean rbtree"),
         (["--engine", "rust"], "expected native or python"),
         (["--set", "profile=qemu-72"], "did you mean qemu-7.2"),
         (["--machine", "nowhere.yaml"], "nowhere.yaml: No such file"),

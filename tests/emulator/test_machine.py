@@ -53,7 +53,7 @@ def test_ram_is_ranges_or_a_size() -> None:
         ({"levels": "6"}, "expected 3 or 4 or 5"),
         ({"pool": "respol"}, "did you mean respool"),
         ({"flush": "lazy"}, "known: deferred"),
-        ({"iova": "rbtree"}, "expected recorded"),
+        ({"iova": "rbtreee"}, "did you mean rbtree"),
         ({"ram": "4G-3G"}, "'4G-3G' is empty"),
         ({"ram": "much"}, "is not a size"),
         ({"kernel.size": "100"}, "multiple of 0x1000"),
