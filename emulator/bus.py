@@ -16,16 +16,13 @@ from pagetables.errors import NoMemory
 from pagetables.fault import Fault
 from pagetables.request import Access, Request, Translation
 
-__all__ = ["Bus", "DmaPort"]
+__all__ = ["Bus", "Carrier", "DmaPort"]
 
 _ADDRESSES = 1 << 64
 
 
-class Bus:
-    """Carries the requests of devices through `unit` to its memory."""
-
-    def __init__(self, unit: RemappingUnit) -> None:
-        self.unit = unit
+class Carrier:
+    """Takes requests of devices apart at page boundaries. What answers and where bytes lie is a subclass's to say."""
 
     def port(self, source_id: SourceId, pasid: Pasid | None = None, privileged: bool = False) -> DmaPort:
         """The port of one device; a port with a PASID sends it with every request."""
@@ -78,6 +75,25 @@ class Bus:
             done += part
 
     def _answer(self, request: Request) -> Translation | Fault:
+        raise NotImplementedError
+
+    def _interrupt(self, request: Request, data: bytes) -> Fault | None:
+        raise NotImplementedError
+
+    def _load(self, where: Translation, size: int) -> bytes:
+        raise NotImplementedError
+
+    def _store(self, where: Translation, data: bytes) -> None:
+        raise NotImplementedError
+
+
+class Bus(Carrier):
+    """Carries the requests of devices through `unit` to its memory."""
+
+    def __init__(self, unit: RemappingUnit) -> None:
+        self.unit = unit
+
+    def _answer(self, request: Request) -> Translation | Fault:
         return self.unit.translate(request)
 
     def _interrupt(self, request: Request, data: bytes) -> Fault | None:
@@ -100,7 +116,7 @@ class Bus:
 class DmaPort:
     """What a device has of the machine: a memory to read and write, under its own source-id."""
 
-    bus: Bus
+    bus: Carrier
     source_id: SourceId
     pasid: Pasid | None = None
     privileged: bool = False
