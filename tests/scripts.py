@@ -28,7 +28,7 @@ class Script:
     def _add(self, kind: int, space: int, **values: int) -> Script:
         self.now += 1000
         row = {"time_ns": self.now, "kind": kind, "space": space, "source": NO_SOURCE, "pasid": NO_PASID}
-        row |= {"iova": 0, "gpa": 0, "size": 0, "access": 0, "leaf_levels": 0, "cpu": 0, "file": 0}
+        row |= {"iova": 0, "gpa": 0, "size": 0, "access": 0, "leaf_levels": 0, "cpu": 0, "file": 0, "gfp": 0}
         self.devices.setdefault(space, [])
         self.rows.append(row | values | {"event": len(self.rows) + 1, "line": len(self.rows) + 10})
         return self

@@ -261,11 +261,11 @@ class Attributor:
         start, end = page_range(event.iova, event.size)
         if end > 1 << 64:  # all ones: the mapping failed
             return
-        if event.detail is not None:
+        if isinstance(event.detail, str):
             self.signs.dma_phys |= event.detail == "phys"
             self.signs.dma_page |= event.detail == "page"
         if not self.stand_ins.over:
-            self._stand_in(event, told=event.detail is not None)
+            self._stand_in(event, told=isinstance(event.detail, str))
         self._claim(event, ((start, end),), (event.gpa,))
 
     def _dma_map_sg(self, event: Event) -> None:
@@ -304,6 +304,8 @@ class Attributor:
                     space = self._space_of(event.device or "", event)
                 self.rows.space[claimed.row] = space
                 self.rows.access[claimed.row] = access
+                if event.kind is Kind.DMA_ALLOC and isinstance(event.detail, int):
+                    self.rows.gfp[claimed.row] = event.detail
                 at, gpa = claimed.end, None
 
     @staticmethod

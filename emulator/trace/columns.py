@@ -40,6 +40,7 @@ class Columns:
     cpu: npt.NDArray[np.uint16]
     file: npt.NDArray[np.uint16]  # index into Trace.files
     line: npt.NDArray[np.uint32]  # from 1
+    gfp: npt.NDArray[np.uint8]  # index into GFP_CLASSES: what memory a map's caller may ask for; 0: not told
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -65,12 +66,13 @@ class Columns:
 
 
 class Rows:
-    """Columns as they grow. Space, access and leaf levels of a row may be told later than the row."""
+    """Columns as they grow. Space, access, leaf levels and gfp class of a row may be told later than the row."""
 
     def __init__(self) -> None:
         self.space = array("i")
         self.access = array("B")
         self.leaf_levels = array("B")
+        self.gfp = array("B")
         self.named = bytearray()  # 1: the event itself names its device or space
         self._numbers = array("Q")
         self._block: list[Event] = []
@@ -86,6 +88,7 @@ class Rows:
         self.space.append(space)
         self.access.append(event.access)
         self.leaf_levels.append(event.leaf_levels)
+        self.gfp.append(event.gfp)
         self.named.append(named)
         if len(self._block) == _BLOCK:
             self._pack()
@@ -109,6 +112,7 @@ class Rows:
             space=np.array(self.space, np.int32).view(np.uint32),
             access=np.array(self.access, np.uint8),
             leaf_levels=np.array(self.leaf_levels, np.uint8),
+            gfp=np.array(self.gfp, np.uint8),
             **joined,
         )
 

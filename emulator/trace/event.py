@@ -9,10 +9,26 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-__all__ = ["READ", "REPLAYED", "WRITE", "CacheTag", "Descriptor", "Detail", "Event", "Kind", "Segments", "SpaceRef"]
+__all__ = [
+    "GFP_CLASSES",
+    "READ",
+    "REPLAYED",
+    "WRITE",
+    "CacheTag",
+    "Descriptor",
+    "Detail",
+    "Event",
+    "Kind",
+    "RegisterWrite",
+    "Segments",
+    "SpaceRef",
+]
 
 READ = 1
 WRITE = 2
+
+GFP_CLASSES = ("", "atomic", "nowait", "high", "noio", "nofs", "kernel", "memalloc")
+"""What memory the caller of a map may ask for, by number; 0: the trace does not tell."""
 
 
 class Kind(enum.IntEnum):
@@ -42,6 +58,7 @@ class Kind(enum.IntEnum):
     BOUNCE = 22
     OTHER = 23  # an event line that is not used; why is among the skipped
     SPACE = 24  # declares a space (JSON Lines); no event of the recorded system
+    REGISTER_WRITE = 25  # software writes a register of the unit
 
 
 REPLAYED = (Kind.MAP, Kind.UNMAP, Kind.ACCESS, Kind.ATTACH, Kind.DETACH)
@@ -73,6 +90,14 @@ class Descriptor(NamedTuple):
     words: tuple[int, int, int, int]
 
 
+class RegisterWrite(NamedTuple):
+    """`value` written to the `size` bytes at `offset` of the unit's registers."""
+
+    offset: int
+    size: int
+    value: int
+
+
 class SpaceRef(NamedTuple):
     """A space that the trace itself declares (JSON Lines)."""
 
@@ -82,7 +107,7 @@ class SpaceRef(NamedTuple):
     attributed: bool = True
 
 
-Detail = Segments | CacheTag | Descriptor | SpaceRef | str | int | None
+Detail = Segments | CacheTag | Descriptor | RegisterWrite | SpaceRef | str | int | None
 
 
 class Event(NamedTuple):
@@ -107,3 +132,4 @@ class Event(NamedTuple):
     pasid: int | None = None
     leaf_levels: int = 0  # bit 0: 4 KiB, 1: 2 MiB, 2: 1 GiB; 0: not said
     detail: Detail = None
+    gfp: int = 0  # index into GFP_CLASSES

@@ -7,9 +7,10 @@
     {"event": "detach", "device": "00:03.0"}
 
 Numbers are integers, or strings as people write them; a time is an integer (nanoseconds) or a string such as "1.5s",
-and without one an event happens when the line before did. `domain` instead of `device` names a domain; a map that names
-neither is attributed like a kernel's. Two more records frame a trace that was converted: `trace` (version, kernel_rule)
-and `space` (space, name, domain, attributed), to whose numbers the events then refer.
+and without one an event happens when the line before did. `gfp` says what memory the caller of a map may ask for
+(atomic, kernel, ...), the `gpa` of an access where it went. `domain` instead of `device` names a domain; a map that
+names neither is attributed like a kernel's. Two more records frame a trace that was converted: `trace` (version,
+kernel_rule) and `space` (space, name, domain, attributed), to whose numbers the events then refer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 from emulator.trace.columns import NO_PASID, NO_SOURCE
-from emulator.trace.event import READ, WRITE, Event, Kind, SpaceRef
+from emulator.trace.event import GFP_CLASSES, READ, WRITE, Event, Kind, SpaceRef
 from emulator.trace.skipped import SkippedLines
 from emulator.trace.trace import KernelRule, Trace
 from pagetables.address import PAGE_SIZE, format_source_id, parse_number, parse_source_id
@@ -40,9 +41,9 @@ _PAGES = {PAGE_SIZE << 9 * level: 1 << level for level in range(3)}
 _WHERE = {"device", "domain", "space"}
 _WHEN = {"event", "time", "cpu", "pid", "task"}
 _FIELDS = {
-    "map": _WHEN | _WHERE | {"iova", "gpa", "size", "access", "page_sizes"},
+    "map": _WHEN | _WHERE | {"iova", "gpa", "size", "access", "page_sizes", "gfp"},
     "unmap": _WHEN | _WHERE | {"iova", "size"},
-    "access": _WHEN | _WHERE | {"iova", "size", "access", "pasid"},
+    "access": _WHEN | _WHERE | {"iova", "gpa", "size", "access", "pasid"},
     "attach": _WHEN | _WHERE,
     "detach": _WHEN | _WHERE,
     "space": {"event", "space", "name", "domain", "attributed"},
@@ -103,7 +104,7 @@ class JsonReader:
             self.index, number, self._time, _optional(record, "cpu", 0xFFFF) or 0, _optional(record, "pid") or 0,
             str(record.get("task", "")), Kind[kind.upper()], device=_device(record), domain=_optional(record, "domain"),
             access=_access(record), pasid=_optional(record, "pasid", 0xF_FFFF), leaf_levels=_leaf_levels(sizes),
-            detail=detail, **_range(record),
+            detail=detail, gfp=_gfp(record), **_range(record),
         )  # fmt: skip
 
     def _header(self, record: Record) -> None:
@@ -179,7 +180,7 @@ def _range(record: Record) -> dict[str, int]:
     iova = _required(record, "iova")
     size = 1 if kind == "access" and "size" not in record else _required(record, "size")
     found = {"iova": iova, "size": size}
-    if kind == "map":
+    if kind == "map" or record.get("gpa") is not None:
         found["gpa"] = _required(record, "gpa")
     if size == 0 or max(iova, found.get("gpa", 0)) + size > 1 << 64:
         raise InputError(f"size: {size:#x} bytes at {iova:#x} are no range below 2**64")
@@ -220,6 +221,13 @@ def _access(record: Record) -> int:
     if not isinstance(access, str) or access not in _ACCESSES:
         raise InputError(f"access: {access!r} is none; known: r, w, rw, -")
     return _ACCESSES[access] if kind in ("map", "access") else 0
+
+
+def _gfp(record: Record) -> int:
+    name = record.get("gfp", "")
+    if not isinstance(name, str) or name not in GFP_CLASSES:
+        raise InputError(f"gfp: {name!r} is none; {near(str(name), GFP_CLASSES[1:])}")
+    return GFP_CLASSES.index(name)
 
 
 def _leaf_levels(sizes: object) -> int:
@@ -268,6 +276,10 @@ def _row(row: dict[str, int]) -> Record:
         record |= {"gpa": f"{row['gpa']:#x}"} | ({} if len(sizes) == len(_PAGES) else {"page_sizes": sizes})
     if kind in (Kind.MAP, Kind.ACCESS):
         record["access"] = _NAMES[row["access"]]
+    if kind is Kind.ACCESS and row["gpa"]:
+        record["gpa"] = f"{row['gpa']:#x}"
+    if row["gfp"]:
+        record["gfp"] = GFP_CLASSES[row["gfp"]]
     if row["pasid"] != NO_PASID:
         record["pasid"] = row["pasid"]
     return record

@@ -14,6 +14,8 @@ from emulator.trace.framing import Format, sniff
 from emulator.trace.generations import kernel_rule
 from emulator.trace.jsonl import JsonReader
 from emulator.trace.opening import open_trace, pieces
+from emulator.trace.perf import PerfReader
+from emulator.trace.qemu import QemuReader
 from emulator.trace.skipped import SkippedLines
 from emulator.trace.text import TextReader
 from emulator.trace.trace import Trace
@@ -25,7 +27,14 @@ _SNIFFED = 1 << 16
 _MOST_FILES = 1 << 16
 _WANTED = "expected events of the groups iommu, dma or intel_iommu"
 
-Reader = TextReader | JsonReader
+Reader = TextReader | JsonReader | QemuReader
+_READERS: dict[Format, type[Reader]] = {
+    Format.FTRACE: TextReader,
+    Format.TRACE_CMD: TextReader,
+    Format.PERF: PerfReader,
+    Format.QEMU: QemuReader,
+    Format.JSON_LINES: JsonReader,
+}
 
 
 def read_traces(paths: Sequence[Path | str], progress: Progress | None = None) -> Trace:
@@ -53,7 +62,7 @@ def read_traces(paths: Sequence[Path | str], progress: Progress | None = None) -
 def _open(stack: ExitStack, path: Path | str, index: int, skipped: SkippedLines) -> tuple[Reader, Iterator[Event]]:
     stream, name = stack.enter_context(open_trace(path)), str(path)
     start = stream.read(_SNIFFED)
-    reader = (JsonReader if sniff(name, start) is Format.JSON_LINES else TextReader)(name, index, skipped)
+    reader = _READERS[sniff(name, start)](name, index, skipped)
     return reader, reader.events(pieces(stream, name, start))
 
 

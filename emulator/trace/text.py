@@ -13,7 +13,7 @@ from pagetables.errors import TraceError
 
 __all__ = ["TextReader"]
 
-_NOT_AN_EVENT = "not an event line of ftrace or trace-cmd"
+_NOT_AN_EVENT = "not an event line"
 _NOT_OURS = "not an IOMMU or DMA event"
 _MOST_LINES = (1 << 32) - 1
 
@@ -60,7 +60,13 @@ class TextReader:
             time = (
                 int(seconds + fraction) * 1000 if seconds and len(fraction) == 6 else time_ns(seconds, fraction, ticks)
             )
-            yield new(Event, (index, number, time, int(cpu), int(pid), task, *fields))
+            yield new(Event, (index, number, time, int(cpu), int(pid), task, *fields, 0))
+
+    def _parsed(self, number: int, name: str, text: str) -> Fields:
+        # The fields of the event `name`, from `kind` on.
+        parse = PARSERS.get(name)
+        fields = FOREIGN if parse is None else parse(text)
+        return fields if fields and not isinstance(fields, str) else self._unused(number, name, fields)
 
     def _unused(self, number: int, name: str, found: Fields | str | None) -> Fields:
         why = f"{name}: the text is not what any known kernel prints" if found is None else found or _NOT_OURS

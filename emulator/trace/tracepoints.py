@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from emulator.trace.event import READ, WRITE, CacheTag, Descriptor, Kind, Segments
+from emulator.trace.event import GFP_CLASSES, READ, WRITE, CacheTag, Descriptor, Kind, Segments
 from emulator.trace.unformatted import MARK, parse_unformatted
 from pagetables.address import PAGE_SIZE
 
@@ -29,6 +29,13 @@ FOREIGN: Final[Fields] = ()
 _TOP = 1 << 64
 _DIRECTIONS = {"BIDIRECTIONAL": READ | WRITE, "TO_DEVICE": READ, "FROM_DEVICE": WRITE}
 _FLAG_WRITE = 1
+_GFP = {
+    f"GFP_{name}": GFP_CLASSES.index(kind)
+    for name, kind in {
+        "ATOMIC": "atomic", "NOWAIT": "nowait", "NOIO": "noio", "NOFS": "nofs",
+        "KERNEL": "kernel", "USER": "kernel", "DMA": "kernel",
+    }.items()
+}  # fmt: skip
 
 _MAP = re.compile(
     r"IOMMU: iova=0x([0-9a-f]{1,16}) (?:- 0x([0-9a-f]{1,16}) )?paddr=0x([0-9a-f]{1,16}) size=([0-9]{1,20})(?!\S)"
@@ -42,6 +49,7 @@ _FAULT = re.compile(r"IOMMU:.*?(\S+) iova=0x([0-9a-f]{1,16}) flags=0x([0-9a-f]{1
 _DMA = re.compile(
     r"(\S+) (?:dir=(\w+) )?dma_addr=([0-9a-f]{1,16}) size=([0-9]{1,20})(?: phys_addr=([0-9a-f]{1,16}))?(?!\S)"
 ).match
+_FLAGS = re.compile(r".* flags=([A-Z_|]+)(?!\S)").match
 _RAW_RANGE = re.compile(r".*? device=(\S+) .*?dma_addr=([0-9a-f]{1,16}) size=([0-9]{1,20})").match
 _LIST = r"\{([0-9a-fx,]*)\}"
 _SG = re.compile(
@@ -136,6 +144,19 @@ def _dma_raw(kind: Kind, text: str) -> Fields | None:
     # dma_alloc_sgt and dma_free_sgt have an array too.
     found = _RAW_RANGE(text) if text.startswith(MARK) else None
     return (kind, found[1], None, int(found[2], 16), 0, int(found[3]), 0, None, 0, None) if found else None
+
+
+def _dma_alloc(text: str) -> Fields | str | None:
+    # Only allocations say what memory their caller may ask for: `detail` is the class.
+    fields, flags = _parse_alloc(text), _FLAGS(text)
+    return (*fields[:-1], _gfp_class(flags[1])) if isinstance(fields, tuple) and flags is not None else fields
+
+
+def _gfp_class(flags: str) -> int:
+    return next((gfp for name, gfp in _GFP.items() if name in flags), 0)
+
+
+_parse_alloc = _dma(Kind.DMA_ALLOC)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -249,7 +270,7 @@ PARSERS: Final[dict[str, Parser]] = {
     "dma_unmap_page": _dma(Kind.DMA_UNMAP),
     "dma_unmap_phys": _dma(Kind.DMA_UNMAP),
     "dma_unmap_resource": _dma(Kind.DMA_UNMAP),
-    **{f"dma_alloc{suffix}": _dma(Kind.DMA_ALLOC) for suffix in ("", "_pages", "_sgt")},
+    **{f"dma_alloc{suffix}": _dma_alloc for suffix in ("", "_pages", "_sgt")},
     "dma_alloc_sgt_err": _dma(Kind.DMA_ERROR),
     **{f"dma_free{suffix}": _dma(Kind.DMA_FREE) for suffix in ("", "_pages", "_sgt")},
     "dma_map_sg": _map_sg,

@@ -121,7 +121,7 @@ def test_trace_with_no_event_of_ours_is_refused_at_its_first_event(tmp_path: Pat
 
 def test_line_that_is_no_event_is_skipped_with_its_number() -> None:
     _, skipped, _ = events_of(LINE + "hello\n")
-    assert [(s.line, s.why) for s in skipped] == [(2, "not an event line of ftrace or trace-cmd")]
+    assert [(s.line, s.why) for s in skipped] == [(2, "not an event line")]
 
 
 def test_event_of_another_subsystem_is_counted_and_listed() -> None:
@@ -182,13 +182,10 @@ def test_standard_input_is_read_and_stays_open(monkeypatch) -> None:
         (b"", "empty"),
         (b"\x17\x08\x44tracing7\0", "trace-cmd report FILE"),
         (b"\x7fELF\x02\x01", "vtd inspect"),
-        (b"PAR1....", "Parquet"),
-        (b"PERFILE2....", "perf"),
+        (b"PERFILE2....", "run `perf script -i FILE`"),
         (b"ab\0cd", "binary"),
         (b"hello world\n", "begins with 'hello world'"),
         (b"\n\n", "no trace"),
-        (b"   perf   232 [000]    66.846217: sched:sched_switch: prev_comm=perf\n", "perf script"),
-        (b"vtd_inv_qi_fetch \n", "QEMU"),
         (b"  dd-1   [000]     1.536796: map:     iova=0x00 paddr=0x00 size=16777216\n", "without -R"),
         (b"  dd-1   [000]     1.536796: qi_submit:     qw0=0x4 qw1=0x0\n", "without -R"),
     ],
@@ -223,6 +220,9 @@ def test_trace_without_events_is_a_trace(tmp_path) -> None:
 def test_formats_are_told_apart() -> None:
     assert sniff("f", LINE.encode()) is Format.FTRACE
     assert sniff("f", b"cpus=2\n" + LINE.encode()) is Format.TRACE_CMD
+    assert sniff("f", b"dd 7 [000] 1.5: iommu:map: IOMMU: iova=\n") is Format.PERF
+    assert sniff("f", b"vtd_inv_qi_fetch \n") is Format.QEMU
+    assert sniff("f", b"PAR1\x15\0") is Format.PARQUET
     assert sniff("f", b'\n {"event": "map"}') is Format.JSON_LINES
     assert sniff("f", b'# by hand\n{"event": "map"}') is Format.JSON_LINES
 

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.trace import Kind
-from emulator.trace.event import CacheTag, Descriptor, Event, Segments
+from emulator.trace.event import GFP_CLASSES, CacheTag, Descriptor, Event, Segments
 from emulator.trace.skipped import SkippedLines
 from emulator.trace.text import TextReader
 from emulator.trace.tracepoints import PARSERS
+from tests.traces import Script
 
 R, W, RW = 1, 2, 3
 UNKNOWN = "the text is not what any known kernel prints"
@@ -232,3 +233,15 @@ def test_every_map_that_a_kernel_can_print_is_read_back(page: int, frame: int, c
     end = (iova + size) % (1 << 64)
     got = event(f"map: IOMMU: iova=0x{iova:016x} - 0x{end:016x} paddr=0x{gpa:016x} size={size}")
     assert (got.kind, got.iova, got.gpa, got.size) == (Kind.MAP, iova, gpa, size)
+
+
+def test_class_of_an_allocation_is_that_of_its_maps(tmp_path) -> None:
+    script = Script().attach("00:03.0", 3)
+    flags = ["GFP_KERNEL|__GFP_ZERO", "GFP_ATOMIC", "GFP_NOIO", "__GFP_ZERO"]
+    for at, flag in enumerate(flags, 1):
+        script.map(at << 16, at << 16)
+        text = f"dma_alloc: 0000:00:03.0 dma_addr={at << 16:x} size=4096 virt_addr=0000000012345678 flags={flag} attrs="
+        script.line(text)
+    script.map(9 << 16, 9 << 16).dma_map("00:03.0", 9 << 16, 9 << 16)
+    columns = script.read(tmp_path).columns
+    assert [GFP_CLASSES[gfp] for gfp in columns.gfp[columns.kind == Kind.MAP]] == ["kernel", "atomic", "noio", "", ""]

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.trace import NO_PASID, Columns, Kind, Trace, read_traces, write_json_lines
+from emulator.trace.event import GFP_CLASSES
 from emulator.trace.jsonl import JsonReader, upgrade
 from emulator.trace.skipped import SkippedLines
 from pagetables.address import parse_source_id
@@ -243,3 +244,20 @@ def test_no_record_crashes_the_reader(kind: str, record: dict) -> None:
     text = json.dumps(MAP) + "\n" + json.dumps({**record, "event": kind})
     for event in JsonReader("t", 0, skipped).events([text.encode()]):
         assert event.kind in Kind
+
+
+def test_gfp_class_and_the_goal_of_an_access_are_kept(tmp_path: Path) -> None:
+    path, again = tmp_path / "t.jsonl", tmp_path / "again.jsonl"
+    path.write_text(
+        '{"event": "map", "device": "00:03.0", "iova": 4096, "gpa": 8192, "size": 4096, "gfp": "kernel"}\n'
+        '{"event": "access", "device": "00:03.0", "iova": 4100, "gpa": 8196}\n'
+        '{"event": "map", "device": "00:03.0", "iova": 0, "gpa": 0, "size": 4096, "gfp": "kernal"}\n'
+    )
+    trace = read_traces([path])
+    assert [GFP_CLASSES[gfp] for gfp in trace.columns.gfp] == ["", "kernel", ""]
+    assert trace.columns.gpa.tolist() == [0, 8192, 8196]
+    assert "gfp: 'kernal' is none; did you mean kernel" in trace.skipped[0].why
+    with again.open("w") as out:
+        write_json_lines(trace, out)
+    assert (read_traces([again]).columns.gfp == trace.columns.gfp).all()
+    assert (read_traces([again]).columns.gpa == trace.columns.gpa).all()
