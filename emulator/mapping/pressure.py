@@ -23,6 +23,7 @@ from pagetables.errors import InputError, VtdError
 __all__ = ["DoubleFree", "Gfp", "Held", "PressureStatistics", "Watermarks", "Zone"]
 
 RECLAIM_BATCH = 32  # pages that one direct reclaim tries to free (SWAP_CLUSTER_MAX)
+HOPELESS = 16  # runs of the reclaimer without a page after which it is left alone until one is freed
 OTHERS = "others"
 
 
@@ -58,8 +59,8 @@ class Zone:
     `used` pages are clean pages of others. What others hold has no address here, only weight. A freed page is handed
     out again first (last in, first out), then the lowest that was never used. `on_available` is called when pages
     became free that nobody asked for on the spot. `write_out(pages)`, if set, is asked to write anonymous and dirty
-    pages and answers how many are on their way; it calls `vacate` when they are written. Without it writing takes no
-    time and never fails.
+    pages and answers how many are on their way; it calls `written` when they are. Without it writing takes no time and
+    never fails.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Zone:
         self._out: set[Gpa] = set()
         self._next = start
         self._reclaimer: Timer | None = None
+        self._in_vain = 0
         self.free = self.managed - used  # pages that nobody holds
 
     @property
@@ -107,6 +109,11 @@ class Zone:
     def clean(self) -> int:
         """Pages of others that can be dropped at once."""
         return self._by_kind[Held.CLEAN]
+
+    @property
+    def writable(self) -> int:
+        """Pages of others that can be freed after they were written."""
+        return self._by_kind[Held.DIRTY] + self._by_kind[Held.ANONYMOUS]
 
     def holding(self, name: str) -> int:
         """Pages that `name` holds, of whatever kind."""
@@ -153,6 +160,18 @@ class Zone:
         if wanted != left:
             self._announce()
         return wanted - left
+
+    def written(self, pages: int) -> int:
+        """So many dirty or anonymous pages have been written, and are free; how many there were."""
+        left = pages
+        for name, kind in list(self._holders):
+            if kind in (Held.DIRTY, Held.ANONYMOUS) and left:
+                left -= self._drop(name, kind, left)
+        self._statistics.reclaimed += pages - left
+        if left < pages:
+            self._announce()
+            self.wake_reclaimer()
+        return pages - left
 
     def take(self, gfp: Gfp) -> Gpa | None:
         """A page, or None if the class of the request may not sink as deep as free memory is."""
@@ -220,7 +239,8 @@ class Zone:
     def wake_reclaimer(self) -> None:
         """Start the background reclaimer unless it runs, or nothing could be freed, or nothing has to be."""
         reclaimable = len(self._out) + self.free + self._by_kind[Held.PINNED] < self.managed
-        if self._reclaimer is None and self.free < self.marks.high and reclaimable and self.reclaim_per_ms:
+        hopeful = reclaimable and self.reclaim_per_ms and self._in_vain < HOPELESS
+        if self._reclaimer is None and self.free < self.marks.high and hopeful:
             self._statistics.reclaimer_wakeups += 1
             self._reclaimer = self._clock.after(MILLISECOND, self._run_reclaimer)
 
@@ -292,6 +312,7 @@ class Zone:
         return [Held.CLEAN, *(kind for kind, may in allowed.items() if may and writes_at_once)]
 
     def _announce(self) -> None:
+        self._in_vain = 0
         for action in list(self.on_available):
             action()
 
@@ -304,6 +325,7 @@ class Zone:
         wanted = min(self.reclaim_per_ms, max(self.marks.high - self.free, 0))
         freed = self._reclaim(wanted, Gfp.KERNEL)
         under_way = self.write_out(wanted - freed) if self.write_out is not None and freed < wanted else 0
+        self._in_vain += not (freed or under_way)
         if (freed or under_way) and self.free < self.marks.high:
             self._reclaimer = self._clock.after(MILLISECOND, self._run_reclaimer)
         if freed:

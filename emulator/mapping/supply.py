@@ -118,10 +118,13 @@ def make_supply(name: str, zone: Zone, clock: Clock, options: Mapping[str, int |
 
 
 def take_options(name: str, options: Mapping[str, int | str], defaults: Mapping[str, int | str]) -> dict[str, Any]:
-    """`defaults` with what the user set put over them; InputError for an option that is not among them."""
-    for key in options:
+    """`defaults` with what the user set put over them; InputError for an option that is not among them, or for a text
+    where the default is a number."""
+    for key, value in options.items():
         if key not in defaults:
             raise InputError(f"pool {name} has no option {key!r}; {near(key, defaults)}")
+        if isinstance(defaults[key], int) and not isinstance(value, int):
+            raise InputError(f"pool.{key}={value}: {name} wants a number")
     return {**defaults, **options}
 
 
