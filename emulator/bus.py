@@ -43,10 +43,10 @@ class Carrier:
     def load(self, request: Request, size: int) -> bytes | Fault:
         """`read` of a whole request: whatever privilege, access or address type it has."""
         data = bytearray()
-        for part, _, answer in self._parts(request, size):
+        for part, at, answer in self._parts(request, size):
             if isinstance(answer, Fault):
                 return answer
-            data += self._load(answer, part)
+            data += bytes(part) if in_interrupt_range(at) else self._load(answer, part)
         return bytes(data)
 
     def store(self, request: Request, data: bytes) -> Fault | None:

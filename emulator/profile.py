@@ -43,7 +43,7 @@ BEHAVIOURS: dict[str, str] = {
     "ignore_descriptor_tail": "bits 511:320 of a posted interrupt descriptor are not looked at",
     "writable_eime": "IRTA.EIME can be set, and works, without ECAP.EIM",
     "drop_interrupt_faults": "faults of interrupts (20h to 29h) are not recorded",
-    "read_interrupt_range": "reads of the interrupt range succeed",
+    "read_interrupt_range": "reads of the interrupt range succeed, and yield zeros",
     "missing_devices_complete": "a device-TLB invalidation to a source-id without a device-TLB counts as completed",
     "device_tlb_without_dt": "device-TLB invalidations without PASID are accepted, and do nothing, where ECAP.DT=0",
     "bare_wait_is_an_error": "a wait descriptor without any flag stops the queue",

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,7 @@ EDU_BUFFER = 0x4_0000
 _MACHINE = "q35,hpet=off,pit=off,smm=off,vmport=off,sata=off,smbus=off"  # no timers that would keep time running
 _EDU_ID = 0x11E8_1234
 _SOURCE, _TARGET, _COUNT, _COMMAND = 0x80, 0x88, 0x90, 0x98
+_RAISE, _LOWER = 0x60, 0x64
 
 
 def find_qemu() -> str | None:
@@ -40,9 +42,9 @@ class QemuDied(Exception):
 
 
 class Qemu:
-    """A q35 machine with intel-iommu (`options`) and edu at 00:01.0."""
+    """A q35 machine with intel-iommu (`options`) and edu at 00:01.0; `more` arguments as its command line has them."""
 
-    def __init__(self, options: str = "", megabytes: int = 64) -> None:
+    def __init__(self, options: str = "", megabytes: int = 64, more: Sequence[str] = ()) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="vtd-qemu-")
         firmware = Path(self._folder.name) / "halt.bin"
         firmware.write_bytes(b"\xf4" * 0xFFF0 + b"\xfa\xf4\xeb\xfd" + b"\xf4" * 12)
@@ -50,7 +52,7 @@ class Qemu:
         command = [BINARY, "-machine", _MACHINE, "-m", str(megabytes), "-nodefaults", "-no-user-config"]
         command += ["-display", "none", "-accel", "tcg", "-icount", "shift=0,sleep=off", "-bios", str(firmware)]
         command += ["-device", unit, "-device", "edu,addr=1,dma_mask=0xffffffffffffffff"]
-        command += ["-qtest", "stdio", "-qtest-log", "none"]
+        command += ["-qtest", "stdio", "-qtest-log", "none", *more]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, bufsize=1
@@ -129,6 +131,14 @@ class Qemu:
         while int(self._ask(f"readq {EDU_BAR + _COMMAND:#x}"), 16) & 1:
             if time.monotonic() > deadline:
                 raise QemuDied("edu's DMA does not end")
+
+    def send(self, address: int, data: int) -> None:
+        """The device raises its interrupt: a message-signalled one, with this address and data."""
+        for register, value in ((0x44, address & 0xFFFF_FFFF), (0x48, address >> 32), (0x4C, data)):
+            self._config(register, value)
+        self._config(0x40, self._config(0x40) | 1 << 16)  # MSI enable
+        self._ask(f"writel {EDU_BAR + _RAISE:#x} 1")
+        self._ask(f"writel {EDU_BAR + _LOWER:#x} 1")
 
     def pull(self, iova: int, size: int) -> None:
         """The device reads memory into its buffer."""

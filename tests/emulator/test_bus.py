@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from emulator.bus import Bus, DmaPort
 from emulator.engine import Engine
+from emulator.profile import load_profile
 from pagetables.fault import Fault, FaultReason
 from tests.units import DISK, FSTS, NIC, Bench, R, W
 
@@ -125,6 +128,15 @@ def test_interrupts_go_to_the_sink_that_was_set(engine: Engine) -> None:
     bench.unit.interrupt_sink = seen.append
     assert Bus(bench.unit).write(NIC, 0xFEE0_3000, b"abcd") is None
     assert [(interrupt.destination, interrupt.vector) for interrupt in seen] == [(3, ord("a"))]
+
+
+@pytest.mark.parametrize("behaviours, answer", [((), FaultReason.IR_NOT_AN_INTERRUPT), (("read_interrupt_range",), 0)])
+def test_reads_of_the_interrupt_range_are_blocked_or_yield_zeros(
+    engine: Engine, behaviours: tuple[str, ...], answer: int
+) -> None:
+    profile = dataclasses.replace(load_profile("spec"), behaviours=frozenset(behaviours))
+    found = Bus(Bench(engine, profile).unit).read(NIC, 0xFEE0_0000, 8)
+    assert found == bytes(8) if answer == 0 else reason(found) is answer
 
 
 def test_a_port_with_a_pasid_sends_it_with_every_request(engine: Engine) -> None:
