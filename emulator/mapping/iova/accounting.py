@@ -1,7 +1,7 @@
 """The books every allocator of ours keeps: what is live, what is stale, and the hazard of handing out a stale page.
 
 A class of this kind adds two methods: `_search` finds a run, `_release` takes one back. It calls `_demand_flush` when
-its algorithm wants everything invalidated.
+its algorithm wants everything invalidated. Those that search a bitmap of the window share `BitmapAllocator`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from emulator.mapping.iova.allocator import IovaStatistics, NotAllocated, Window
+from emulator.mapping.iova.bitmap import NO_BOUNDARY, Bitmap
 from pagetables.errors import InputError
 
-__all__ = ["CountingAllocator", "Wanted"]
+__all__ = ["BitmapAllocator", "CountingAllocator", "Wanted"]
 
 
 @dataclass(slots=True)
@@ -112,3 +113,37 @@ class CountingAllocator(abc.ABC):
         self.statistics.flushes += 1
         self.flush()
         self.flushed()
+
+
+class BitmapAllocator(CountingAllocator):
+    """One bit for each page of the window. No run crosses a multiple of `boundary` pages; 0 for none.
+
+    Indices count from the start of the window. `occupied` and `visited` of the statistics follow the bitmap.
+    """
+
+    def __init__(self, window: Window, boundary: int = 0) -> None:
+        super().__init__(window)
+        self._bitmap = Bitmap(window.pages, window.first)
+        self._boundary = boundary or NO_BOUNDARY
+
+    def largest_free_run(self) -> int:
+        """The longest run of free entries, pools or not."""
+        return self._bitmap.longest_free_run()
+
+    def _find_area(self, start: int, limit: int, wanted: Wanted) -> int | None:
+        # As Linux's helper does: see `Bitmap.find_area`.
+        self.statistics.searches += 1
+        found = self._bitmap.find_area(start, limit, wanted.pages, wanted.align, self._boundary)
+        self.statistics.visited = self._bitmap.scanned
+        return found
+
+    def _take(self, index: int, pages: int) -> None:
+        self._bitmap.take(index, pages)
+        self.statistics.occupied = self._bitmap.used
+
+    def _give_back(self, index: int, pages: int) -> None:
+        self._bitmap.give_back(index, pages)
+        self.statistics.occupied = self._bitmap.used
+
+    def _withhold(self, first: int, pages: int) -> None:
+        self._take(first - self.window.first, pages)

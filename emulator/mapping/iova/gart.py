@@ -21,9 +21,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.clock import Clock
-from emulator.mapping.iova.accounting import CountingAllocator, Wanted
+from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
 from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
-from emulator.mapping.iova.bitmap import NO_BOUNDARY, Bitmap
 from pagetables.errors import InputError
 
 __all__ = ["DEFAULTS", "GartBitmap", "make", "make_lazy"]
@@ -31,7 +30,7 @@ __all__ = ["DEFAULTS", "GartBitmap", "make", "make_lazy"]
 DEFAULTS = {"entries": 16384, "emergency": 32, "boundary": LIMIT_32BIT, "full_flush": 1}
 
 
-class GartBitmap(CountingAllocator):
+class GartBitmap(BitmapAllocator):
     """Next fit over one window; `boundary` is the devices' segment boundary in pages, 0 for none."""
 
     name = "gart"
@@ -40,13 +39,11 @@ class GartBitmap(CountingAllocator):
     def __init__(
         self, window: Window, emergency: int = 32, boundary: int = LIMIT_32BIT, full_flush: bool = True
     ) -> None:
-        super().__init__(window)
+        super().__init__(window, boundary)
         if not 0 <= emergency < window.pages or boundary < 0:
             raise InputError(f"a window of {window.pages} pages cannot have {emergency} emergency pages")
         self.name = "gart" if full_flush else "gart-lazy"
         self.full_flush = full_flush
-        self._bitmap = Bitmap(window.pages, window.first)
-        self._boundary = boundary or NO_BOUNDARY
         self._next = 0
         self._flush_due = False
         self._withhold(window.first, emergency)
@@ -58,9 +55,8 @@ class GartBitmap(CountingAllocator):
             self._flush_due = True
             found = self._find(0, wanted)
         if found is not None:
-            self._bitmap.take(found, wanted.pages)
+            self._take(found, wanted.pages)
             self._next = found + wanted.pages
-        self._count()
         if self._flush_due or self.full_flush:
             self._flush_due = False
             self._demand_flush()
@@ -69,27 +65,12 @@ class GartBitmap(CountingAllocator):
     def _release(self, first: int, pages: int, cpu: int) -> None:
         self.statistics.lock("global")
         index = first - self.window.first
-        self._bitmap.give_back(index, pages)
+        self._give_back(index, pages)
         if index >= self._next:
             self._next = index + pages
-        self._count()
-
-    def _withhold(self, first: int, pages: int) -> None:
-        self._bitmap.take(first - self.window.first, pages)
-        self._count()
-
-    def largest_free_run(self) -> int:
-        """The longest run of free entries."""
-        return self._bitmap.longest_free_run()
 
     def _find(self, start: int, wanted: Wanted) -> int | None:
-        self.statistics.searches += 1
-        limit = wanted.limit - self.window.first
-        return self._bitmap.find_area(start, limit, wanted.pages, wanted.align, self._boundary)
-
-    def _count(self) -> None:
-        self.statistics.occupied = self._bitmap.used
-        self.statistics.visited = self._bitmap.scanned
+        return self._find_area(start, wanted.limit - self.window.first, wanted)
 
 
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:

@@ -14,16 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.clock import Clock
-from emulator.mapping.iova.accounting import CountingAllocator, Wanted
+from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
 from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
-from emulator.mapping.iova.bitmap import Bitmap
 
 __all__ = ["DEFAULTS", "GenPool", "make"]
 
 DEFAULTS = {"entries": LIMIT_32BIT, "order_aligned": 1}
 
 
-class GenPool(CountingAllocator):
+class GenPool(BitmapAllocator):
     """First fit over one chunk."""
 
     name = "gen-pool"
@@ -31,7 +30,6 @@ class GenPool(CountingAllocator):
     def __init__(self, window: Window, order_aligned: bool = True) -> None:
         super().__init__(window)
         self.order_aligned = order_aligned
-        self._bitmap = Bitmap(window.pages, window.first)
 
     def _search(self, wanted: Wanted) -> int | None:
         if wanted.pages > self._bitmap.entries - self._bitmap.used:
@@ -43,20 +41,11 @@ class GenPool(CountingAllocator):
         self.statistics.visited = self._bitmap.scanned
         if found is None:
             return None
-        self._withhold(self.window.first + found, wanted.pages)
+        self._take(found, wanted.pages)
         return self.window.first + found
 
     def _release(self, first: int, pages: int, cpu: int) -> None:
-        self._bitmap.give_back(first - self.window.first, pages)
-        self.statistics.occupied = self._bitmap.used
-
-    def _withhold(self, first: int, pages: int) -> None:
-        self._bitmap.take(first - self.window.first, pages)
-        self.statistics.occupied = self._bitmap.used
-
-    def largest_free_run(self) -> int:
-        """The longest run of free entries."""
-        return self._bitmap.longest_free_run()
+        self._give_back(first - self.window.first, pages)
 
 
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:

@@ -23,9 +23,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.clock import Clock
-from emulator.mapping.iova.accounting import CountingAllocator, Wanted
+from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
 from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
-from emulator.mapping.iova.bitmap import NO_BOUNDARY, Bitmap
 from emulator.mapping.iova.pools import Pool, cut, pool_number
 
 __all__ = ["DEFAULTS", "ONE_POOL", "PooledBitmap", "make", "make_one_pool"]
@@ -34,7 +33,7 @@ DEFAULTS = {"entries": 131072, "pools": 16, "large_pool": 1, "large": 15, "lazy"
 ONE_POOL = {"pools": 1, "large_pool": 0}
 
 
-class PooledBitmap(CountingAllocator):
+class PooledBitmap(BitmapAllocator):
     """`pools` small pools; runs above `large` pages come from the large pool if there is one."""
 
     name = "sparc-generic"
@@ -48,13 +47,11 @@ class PooledBitmap(CountingAllocator):
         lazy: bool = True,
         boundary: int = LIMIT_32BIT,
     ) -> None:
-        super().__init__(window)
+        super().__init__(window, boundary)
         self.name = "sparc-generic-1pool" if pools == 1 else "sparc-generic"
         self.flushes_itself = lazy
         self.large = large
-        self._bitmap = Bitmap(window.pages, window.first)
         self._pools, self._large, self._size = cut(window.pages, pools, large_pool)
-        self._boundary = boundary or NO_BOUNDARY
         self._flush_due = False
 
     def _search(self, wanted: Wanted) -> int | None:
@@ -72,7 +69,7 @@ class PooledBitmap(CountingAllocator):
                 pool.hint, self._flush_due = pool.start, True
             pool, found = self._find(pool, wanted, attempt, reach)
             if found is not None:
-                return self._take(pool, found, wanted.pages)
+                return self._hand_out(pool, found, wanted.pages)
         return None
 
     def _find(self, pool: Pool, wanted: Wanted, attempt: int, reach: int) -> tuple[Pool, int | None]:
@@ -85,10 +82,7 @@ class PooledBitmap(CountingAllocator):
                 start = pool.start
             else:
                 start %= wanted.limit
-        self.statistics.searches += 1
-        found = self._bitmap.find_area(start, limit, wanted.pages, wanted.align, self._boundary)
-        self.statistics.visited = self._bitmap.scanned
-        return pool, found
+        return pool, self._find_area(start, limit, wanted)
 
     def _start(self, pool: Pool, wanted: Wanted, attempt: int) -> int:
         start = pool.hint
@@ -97,9 +91,8 @@ class PooledBitmap(CountingAllocator):
             start = after if pool.start <= after < pool.end else start
         return pool.start if start >= pool.end else start
 
-    def _take(self, pool: Pool, found: int, pages: int) -> int:
-        self._bitmap.take(found, pages)
-        self.statistics.occupied = self._bitmap.used
+    def _hand_out(self, pool: Pool, found: int, pages: int) -> int:
+        self._take(found, pages)
         if self.flushes_itself and (found < pool.hint or self._flush_due):
             self._flush_due = False
             self._demand_flush()
@@ -108,16 +101,7 @@ class PooledBitmap(CountingAllocator):
 
     def _release(self, first: int, pages: int, cpu: int) -> None:
         self.statistics.lock("pool")
-        self._bitmap.give_back(first - self.window.first, pages)
-        self.statistics.occupied = self._bitmap.used
-
-    def _withhold(self, first: int, pages: int) -> None:
-        self._bitmap.take(first - self.window.first, pages)
-        self.statistics.occupied = self._bitmap.used
-
-    def largest_free_run(self) -> int:
-        """The longest run of free entries, pools or not."""
-        return self._bitmap.longest_free_run()
+        self._give_back(first - self.window.first, pages)
 
 
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:

@@ -17,9 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from emulator.clock import Clock
-from emulator.mapping.iova.accounting import CountingAllocator, Wanted
+from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
 from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
-from emulator.mapping.iova.bitmap import NO_BOUNDARY, Bitmap
 from emulator.mapping.iova.pools import Pool, cut, pool_number
 
 __all__ = ["DEFAULTS", "StaleBitmap", "make"]
@@ -27,18 +26,16 @@ __all__ = ["DEFAULTS", "StaleBitmap", "make"]
 DEFAULTS = {"entries": 131072, "pools": 1, "local": 0, "boundary": LIMIT_32BIT}
 
 
-class StaleBitmap(CountingAllocator):
+class StaleBitmap(BitmapAllocator):
     """`pools` pools; with `local`, a pool flushes for itself before a request goes to the next one."""
 
     name = "stale-bitmap"
     flushes_itself = True
 
     def __init__(self, window: Window, pools: int = 1, local: bool = False, boundary: int = LIMIT_32BIT) -> None:
-        super().__init__(window)
+        super().__init__(window, boundary)
         self.local = local
-        self._bitmap = Bitmap(window.pages, window.first)
         self._pools, _, self._size = cut(window.pages, pools, large=False)
-        self._boundary = boundary or NO_BOUNDARY
         self._waiting: list[list[tuple[int, int]]] = [[] for _ in self._pools]
 
     @property
@@ -51,7 +48,6 @@ class StaleBitmap(CountingAllocator):
         if found is None and any(self._waiting):
             self._flush_pools(range(len(self._pools)))
             found = self._in_pools(wanted)
-        self.statistics.visited = self._bitmap.scanned
         return None if found is None else self.window.first + found
 
     def _in_pools(self, wanted: Wanted) -> int | None:
@@ -73,11 +69,9 @@ class StaleBitmap(CountingAllocator):
         self.statistics.lock("pool")
         limit = min(pool.end, wanted.limit - self.window.first)
         for start in (pool.hint, pool.start):
-            self.statistics.searches += 1
-            found = self._bitmap.find_area(start, limit, wanted.pages, wanted.align, self._boundary)
+            found = self._find_area(start, limit, wanted)
             if found is not None:
-                self._bitmap.take(found, wanted.pages)
-                self.statistics.occupied = self._bitmap.used
+                self._take(found, wanted.pages)
                 pool.hint = found + wanted.pages
                 return found
         return None
@@ -86,9 +80,8 @@ class StaleBitmap(CountingAllocator):
         self._demand_flush()
         for number in numbers:
             for index, pages in self._waiting[number]:
-                self._bitmap.give_back(index, pages)
+                self._give_back(index, pages)
             self._waiting[number].clear()
-        self.statistics.occupied = self._bitmap.used
 
     def _release(self, first: int, pages: int, cpu: int) -> None:
         self.statistics.lock("pool")
@@ -98,12 +91,7 @@ class StaleBitmap(CountingAllocator):
     def _withhold(self, first: int, pages: int) -> None:
         if any(self._waiting):
             self._flush_pools(range(len(self._pools)))
-        self._bitmap.take(first - self.window.first, pages)
-        self.statistics.occupied = self._bitmap.used
-
-    def largest_free_run(self) -> int:
-        """The longest run of entries that are neither used nor stale."""
-        return self._bitmap.longest_free_run()
+        super()._withhold(first, pages)
 
 
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
