@@ -52,6 +52,7 @@ class TablePages:
         self.live = 0
         self.peak = 0
         self.freed = 0
+        self.unlinked = 0  # taken out of tables so far; what of it is not freed yet waits for its invalidation
         self._supply = supply
 
     def take(self) -> Gpa | None:
@@ -153,6 +154,7 @@ class MappingLayer:
             # A large leaf took the place of empty tables: paging-structure caches may still lead into them.
             if domain.tagged:
                 self.driver.invalidate_range(domain.domain_id, domain.table.stage, iova, size, leaves_only=False)
+            self.pages.unlinked += len(replaced)
             self._release(replaced)
         elif notify:
             self.notify(domain, iova, size)
@@ -174,6 +176,7 @@ class MappingLayer:
             _count(self.statistics.failed_unmaps, error)
             raise
         self.statistics.unmaps += 1
+        self.pages.unlinked += len(removed.freed)
         if not domain.tagged:
             self._release(removed.freed)
         elif at_once:

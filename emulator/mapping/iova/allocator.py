@@ -46,6 +46,7 @@ _BUILT_IN = (
     EntryPoint("gart-lazy", f"{_HERE}.gart:make_lazy", GROUP),
     EntryPoint("sparc-generic", f"{_HERE}.sparc_generic:make", GROUP),
     EntryPoint("sparc-generic-1pool", f"{_HERE}.sparc_generic:make_one_pool", GROUP),
+    EntryPoint("powerpc", f"{_HERE}.powerpc:make", GROUP),
     EntryPoint("stale-bitmap", f"{_HERE}.stale_bitmap:make", GROUP),
     EntryPoint("rbtree", f"{_HERE}.rbtree:make", GROUP),
     EntryPoint("rbtree+rcache", f"{_HERE}.rcache:make", GROUP),

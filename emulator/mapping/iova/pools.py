@@ -1,7 +1,8 @@
 """Pools: one bitmap cut into ranges, each CPU with a range of its own (powerpc, then lib/iommu-common.c, then sparc).
 
-A small pool's `end` is the last entry of its range and is used as an exclusive limit: the pool gives that entry away.
-The search below gives away one more (`Bitmap.find_area`), so that two entries of each small pool are never handed out.
+In the generic allocator a small pool's `end` is the last entry of its range and is used as an exclusive limit: the pool
+gives that entry away. The search gives away one more (`Bitmap.find_area`), so that two entries of each small pool are
+never handed out there, and one on powerpc.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ class Pool:
     hint: int
 
 
-def cut(entries: int, count: int, large: bool) -> tuple[list[Pool], Pool | None, int]:
+def cut(entries: int, count: int, large: bool, keep_last: bool = False) -> tuple[list[Pool], Pool | None, int]:
     """`count` small pools over the entries, or over three quarters of them with a large pool on top; and the size of a
-    small one. What does not divide belongs to nobody."""
+    small one. What does not divide belongs to nobody, nor does the last entry of a small pool without `keep_last`."""
     if count < 1 or count & (count - 1):
         raise InputError(f"the number of pools must be a power of two, not {count}")
     size = (entries * 3 // 4 if large else entries) // count
     if size < 3:
         raise InputError(f"{entries} entries are too few for {count} pools: each would have {size}")
-    small = [Pool(at, at + size - 1, at) for at in range(0, count * size, size)]
+    small = [Pool(at, at + size - (not keep_last), at) for at in range(0, count * size, size)]
     top = count * size
     return small, Pool(top, entries, top) if large else None, size
 
