@@ -15,6 +15,8 @@ leaf          an entry that maps a page of 4 KiB, 2 MiB or 1 GiB
 space         the address space of a (source-id, PASID): its stage, tables and domain-id
 source        what root, context and PASID entries say of a requester: the start of a walk
 domain        the software's name for one set of tables; domain-id (DID) is the hardware's tag
+interrupt     a dword that a device writes to FEExxxxxh; remapped, it is delivered as its entry (IRTE) says, or posted:
+              a bit set in a descriptor in memory, of which a notification tells a processor
 invalidate    remove from a cache;  *flush* is the write buffer's, and the flush queue's
 start, end    half-open [start, end);   start, last   inclusive
 shift         a bit position;   width   a number of bits;   size   a number of bytes

@@ -165,7 +165,7 @@ CASES: dict[FaultReason, Callable[[], Case]] = {
 REFUSED_BY_MEMORY = {R.SS_UPDATE_FAILED, R.FS_UPDATE_FAILED}  # test_walk_first_stage: memory that refuses a store
 OF_PAGE_REQUESTS = {R.PAGE_REQUEST_IN_LEGACY_MODE, R.PAGE_REQUEST_DISABLED}
 UNKNOWN = {R.RTA_4, R.SGN_9, R.SGN_10}  # no source says when
-OF_INTERRUPTS = {reason for reason in R if 0x20 <= reason < 0x30}
+OF_INTERRUPTS = {reason for reason in R if 0x20 <= reason < 0x30}  # test_interrupt, by name
 
 
 def _without(case: Case, **caps: int) -> Case:
