@@ -1,4 +1,4 @@
-"""The bitmaps: GART, the pools of sparc and their hole, the stale bitmap, gen_pool, the static aperture."""
+"""The bitmaps: GART, the pools of sparc (and their hole) and powerpc, the stale bitmap, gen_pool, static slots."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from emulator.mapping.iova.allocator import Window
 from emulator.mapping.iova.gart import GartBitmap
 from emulator.mapping.iova.gen_pool import GenPool
 from emulator.mapping.iova.pools import cut, pool_number
+from emulator.mapping.iova.powerpc import PowerpcPools
 from emulator.mapping.iova.sparc_generic import PooledBitmap
 from emulator.mapping.iova.stale_bitmap import StaleBitmap
 from emulator.mapping.iova.static_aperture import StaticAperture
@@ -183,6 +184,54 @@ def test_a_device_with_a_short_reach_is_served_below_it_whatever_its_pool() -> N
 def test_what_does_not_divide_belongs_to_no_pool() -> None:
     small, large, size = cut(1000, 16, large=True)
     assert (size, small[-1].end, large.start, large.end) == (46, 735, 736, 1000)
+
+
+# The pools of powerpc
+
+
+def test_a_small_window_is_one_pool_and_a_large_one_four() -> None:
+    small, large = PowerpcPools(Window(0, (1 << 18) - 1)), PowerpcPools(Window(0, 1 << 18))
+    assert len({small.allocate(1, cpu=cpu) // (1 << 14) for cpu in range(16)}) == 1
+    assert len({large.allocate(1, cpu=cpu) // (3 << 14) for cpu in range(16)}) == 4
+
+
+def test_runs_of_different_buffers_begin_in_different_blocks_until_the_pool_wraps() -> None:
+    allocator = PowerpcPools(Window(0, 1024))
+    assert [allocator.allocate(pages) for pages in (1, 3, 15, 1)] == [0, 16, 32, 48]
+    assert [allocator.allocate(16) for _ in range(2)] == [768, 784]  # the large pool is not cut into blocks
+    for _ in range(44):
+        allocator.allocate(1)
+    assert allocator.allocate(1) == 1  # the hint was at the end: from the start
+
+
+def test_a_small_pool_of_powerpc_uses_its_last_entry_but_one() -> None:
+    allocator = PowerpcPools(Window(0, 64), block=1)
+    out = [allocator.allocate(1) for _ in range(47)]
+    assert out == list(range(47))
+    assert allocator.allocate(1) == 48  # entry 47 is what the search gives away; the large pool helps out
+
+
+def test_a_run_that_no_small_pool_holds_may_use_the_large_one_and_the_other_way_round() -> None:
+    allocator = PowerpcPools(Window(0, 256), pools=4, block=1)
+    out = exhaust(allocator)
+    assert len(out) == 4 * 47 + 63
+    for page in out[:40]:
+        allocator.free(page, 1)
+    assert allocator.allocate(16) == out[0]
+
+
+def test_a_device_with_a_short_reach_is_served_by_the_first_pool_of_powerpc() -> None:
+    allocator = PowerpcPools(Window(0, 1024), pools=4, block=1)
+    out = [allocator.allocate(1, limit=128, cpu=2) for _ in range(128)]  # its own pool begins at 192: 64 below the mask
+    assert out[:127] == [*range(64, 127), *range(64)]
+    assert out[127] is None
+
+
+def test_a_scatter_list_goes_on_where_it_ended_on_powerpc_too() -> None:
+    allocator = PowerpcPools(Window(0, 1024))
+    first = allocator.allocate(4)
+    assert allocator.allocate(4, after=first + 4) == first + 4
+    assert allocator.allocate(4, after=900) == 16
 
 
 # The stale bitmap

@@ -21,6 +21,8 @@ FORMS: dict[str, tuple[str, dict[str, int]]] = {
     "pools": ("sparc-generic", {"pools": 4, "boundary": 64}),
     "pools-without-large": ("sparc-generic", {"pools": 2, "large_pool": 0, "boundary": 0}),
     "one-pool": ("sparc-generic-1pool", {}),
+    "powerpc": ("powerpc", {"pools": 4, "block": 4, "boundary": 64}),
+    "powerpc-unsplit": ("powerpc", {"boundary": 0}),
     "stale": ("stale-bitmap", {"boundary": 64}),
     "stale-pools": ("stale-bitmap", {"pools": 4}),
     "stale-local": ("stale-bitmap", {"pools": 4, "local": 1}),
@@ -33,7 +35,7 @@ FORMS: dict[str, tuple[str, dict[str, int]]] = {
 }
 NATURAL = ("tree", "magazines", "magazines-of-old", "gen-pool")  # runs start at a multiple of their size
 SAFE = ("gart", "gart-lazy", "stale", "stale-pools", "stale-local")  # nothing stale is ever handed out
-CROSSES_NOTHING = ("gart", "gart-lazy", "pools", "stale")  # forms with a boundary of 64 pages
+CROSSES_NOTHING = ("gart", "gart-lazy", "pools", "powerpc", "stale")  # forms with a boundary of 64 pages
 
 
 def power_of_two(pages: int) -> int:
