@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 
 from emulator.profile import Profile
+from emulator.unit.performance import Event
 from emulator.unit.registers import UnitRegisters
 from pagetables.interrupt import InterruptEntry, Remapping, remap
 from pagetables.interrupt_entry import InterruptRules
+from pagetables.layouts.interrupt import PostedInterruptEntry
 from pagetables.layouts.registers import GlobalCommand, InterruptRemappingTableAddress
 from pagetables.memory import PhysicalMemory
 from pagetables.request import Request
@@ -21,15 +23,24 @@ __all__ = ["InterruptEntryCache", "InterruptRemapper"]
 
 
 class InterruptEntryCache:
-    """Entries of the interrupt remapping table by index, at most `capacity`. A full cache drops its oldest entry."""
+    """Entries of the interrupt remapping table by index, at most `capacity`. A full cache drops its oldest entry.
+
+    `events` is what the last interrupt had it do.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self.events: list[Event] = []
         self._entries: dict[int, InterruptEntry] = {}
 
     def lookup(self, index: int) -> InterruptEntry | None:
         """The entry cached for `index`, or None."""
-        return self._entries.get(index)
+        found = self._entries.get(index)
+        self.events.append(Event.INTERRUPT_LOOKUP)
+        if found is not None:
+            posted = isinstance(found.entry, PostedInterruptEntry)
+            self.events.append(Event.INTERRUPT_HIT_POSTED if posted else Event.INTERRUPT_HIT)
+        return found
 
     def fill(self, entry: InterruptEntry) -> None:
         """Keep `entry`; a cache of no capacity keeps nothing."""
@@ -94,6 +105,7 @@ class InterruptRemapper:
 
     def remap(self, request: Request, data: bytes) -> Remapping:
         """What becomes of `data` that `request` writes to the interrupt range. A posted one is in memory then."""
+        self.cache.events.clear()
         return remap(
             self._memory,
             self.table,

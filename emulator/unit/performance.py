@@ -36,6 +36,9 @@ class Event(IntEnum):
     PASID_HIT = 2 << 32 | 1 << 3
     IOTLB_LOOKUP = 3 << 32 | 1 << 0
     IOTLB_HIT = 3 << 32 | 1 << 1
+    INTERRUPT_LOOKUP = 4 << 32 | 1 << 0
+    INTERRUPT_HIT = 4 << 32 | 1 << 1
+    INTERRUPT_HIT_POSTED = 4 << 32 | 1 << 2
 
 
 class _Command(IntEnum):

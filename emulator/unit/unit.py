@@ -147,6 +147,8 @@ class RemappingUnit(CommandedUnit):
         a posted one if there is to be one.
         """
         outcome = self._interrupts.remap(request, data).outcome
+        if self.monitor.counting:
+            self.monitor.happened(self._interrupts.cache.events, request, None)
         if isinstance(outcome, Fault):
             return self._recorded(outcome)
         interrupt = outcome.notification if isinstance(outcome, PostedInterrupt) else outcome

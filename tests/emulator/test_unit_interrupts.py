@@ -342,6 +342,18 @@ def test_a_unit_without_a_cache_sees_every_change(engine: Engine) -> None:
         assert (unit.vector(0), unit.cached()) == (vector, [])
 
 
+@pytest.mark.parametrize("events, counted", [(1, 5), (2, 2), (4, 1), (7, 8)])
+def test_lookups_and_hits_of_the_cache_are_counted(unit: Remapped, events: int, counted: int) -> None:
+    unit.bench.write(0x500, 4 << 8 | events << 32, 8)
+    unit.bench.write(0x400, 0xF0, 8)  # enable counter 0
+    unit.put(2, posted(0x31))
+    for index in (1, 1, 1, 2, 2):
+        unit.send(index)
+    unit.write(0xFEE0_0000, 0)  # compatibility format, and an index beyond the table, are not looked up
+    unit.send(256)
+    assert unit.bench.read(0x800, 8) == counted
+
+
 # -- posting
 
 
