@@ -30,9 +30,11 @@ __all__ = [
     "MissingCore",
     "QueueState",
     "StaleCore",
+    "TableEntry",
     "load_engine",
 ]
 
+_FIRST_PASID = Pasid(0)
 EngineName = Literal["native", "python"]
 ENGINES: tuple[EngineName, ...] = ("native", "python")
 
@@ -47,10 +49,16 @@ class StaleCore(VtdError):
 
 @dataclass(frozen=True, slots=True)
 class IotlbGeometry:
-    """Capacity of an IOTLB: `sets` (a power of two) of `ways` entries."""
+    """Capacity of an IOTLB: `sets` (a power of two) of `ways` entries.
+
+    With a `limit` the whole IOTLB is emptied when it has that many entries and another comes. `tables` is the capacity
+    of the paging-structure caches beside it, of both stages together: a power of two, or 0 for none.
+    """
 
     sets: int = 256
     ways: int = 4
+    limit: int = 0
+    tables: int = 0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,14 +75,41 @@ class IotlbEntry:
     gpa: Gpa
     permissions: Permissions
     dirty: bool = False
+    rid_pasid: Pasid = _FIRST_PASID
+
+    @property
+    def effective_pasid(self) -> Pasid:
+        """The PASID by which an invalidation names the entry: the request's, or RID_PASID for one without."""
+        return self.rid_pasid if self.pasid is None else self.pasid
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    """An entry of the paging-structure caches: the paging entry of `level` on the way of `address` leads to `table`.
+
+    `address` is the first input address of the stage that the entry serves, `permissions` what all entries down to it
+    grant. Second-stage entries are tagged by domain-id alone: `source_id` and `pasid` are None.
+    """
+
+    stage: TranslationType
+    domain_id: DomainId
+    source_id: SourceId | None
+    pasid: Pasid | None
+    level: int
+    address: int
+    table: Gpa
+    permissions: Permissions
 
 
 class Iotlb(Protocol):
-    """An IOTLB: set-associative, tagged by source-id, PASID, domain-id and translation type.
+    """An IOTLB: set-associative, tagged by source-id, PASID, domain-id and translation type; and, beside it and hit by
+    the same invalidations, the paging-structure caches, which a miss consults.
 
     The set of a page is `(page ^ page >> bits ^ domain_id) & (sets - 1)` with page = iova >> page_shift and
     sets = 1 << bits. A fill takes the first way that is free, else the way that the set's counter names, which then
-    moves on. Both engines obey this, so that their contents can be compared.
+    moves on. A table entry has one place, `(page ^ page >> bits ^ domain_id ^ source_id ^ pasid ^ level << 1) &
+    (tables - 1)` with page = address >> the level's shift and tables = 1 << bits (source-id and PASID count as 0 in the
+    second stage). Both engines obey this, so that their contents can be compared.
     """
 
     geometry: IotlbGeometry
@@ -95,21 +130,28 @@ class Iotlb(Protocol):
         """Remove everything of a domain-id."""
         ...
 
-    def invalidate_pages(self, domain_id: int, address: int, mask: int) -> None:
+    def invalidate_pages(self, domain_id: int, address: int, mask: int, hint: bool = False) -> None:
         """Descriptor 2, page-selective: second-stage entries that meet 2**mask pages, and every first-stage, nested
-        and pass-through entry of the domain-id."""
+        and pass-through entry of the domain-id. First-stage tables of the domain-id go, second-stage ones without
+        `hint` (IH: only leaves changed)."""
         ...
 
     def invalidate_pasid(self, domain_id: int, pasid: int) -> None:
-        """Descriptor 6, all of a PASID: every entry of (domain-id, PASID); entries without PASID count as PASID 0."""
+        """Descriptor 6, all of a PASID: every entry of (domain-id, PASID), and its first-stage tables; entries without
+        PASID count as RID_PASID."""
         ...
 
-    def invalidate_pasid_pages(self, domain_id: int, pasid: int, address: int, mask: int) -> None:
-        """Descriptor 6, page-selective: first-stage and nested entries of (domain-id, PASID) that meet the pages."""
+    def invalidate_pasid_pages(self, domain_id: int, pasid: int, address: int, mask: int, hint: bool = False) -> None:
+        """Descriptor 6, page-selective: first-stage and nested entries of (domain-id, PASID) that meet the pages, and
+        without `hint` the first-stage tables of the PASID."""
         ...
 
     def entries(self) -> list[IotlbEntry]:
         """What is cached, sorted."""
+        ...
+
+    def tables(self) -> list[TableEntry]:
+        """What the paging-structure caches hold, sorted."""
         ...
 
 

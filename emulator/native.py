@@ -151,6 +151,7 @@ class NativeEngine:
         if source.walk_snoop and capabilities.ecap.smpwcs:
             space.flags |= self.lib.CORE_UPDATE_SNOOPED
         space.translation, space.domain_id = source.translation, source.domain_id
+        space.rid_pasid = source.rid_pasid
         return space
 
     def unit(self, queue: QueueState) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from emulator.engine import IotlbEntry, IotlbGeometry
-from pagetables.address import PAGE_SHIFT, DomainId, Gpa, Iova, Pasid, SourceId
+from emulator.engine import IotlbEntry, IotlbGeometry, TableEntry
+from emulator.unit.paging_caches import table_order
+from pagetables.address import PAGE_SHIFT, DomainId, Gpa, Iova, Pasid, SourceId, level_shift
 from pagetables.request import Permissions, Request
 from pagetables.source import Source, TranslationType
 
@@ -23,8 +24,8 @@ PAGE_SHIFT_AT = 57
 DIRTY = 1 << 4
 
 
-def _tag(source_id: int, pasid: int | None, domain_id: int, translation: int, privileged: bool) -> int:
-    requester = WITHOUT_PASID if pasid is None else pasid << 32
+def _tag(source_id: int, pasid: int | None, rid_pasid: int, domain_id: int, translation: int, privileged: bool) -> int:
+    requester = WITHOUT_PASID | rid_pasid << 32 if pasid is None else pasid << 32
     return source_id | domain_id << 16 | requester | privileged << PRIVILEGED | translation << TRANSLATION
 
 
@@ -41,6 +42,22 @@ def _entry(tag: int, page: int, gpa: int) -> IotlbEntry:
         gpa=Gpa(gpa >> PAGE_SHIFT << PAGE_SHIFT),
         permissions=Permissions(gpa & 15),
         dirty=bool(gpa & DIRTY),
+        rid_pasid=Pasid(tag >> 32 & 0xFFFFF if tag & WITHOUT_PASID else 0),
+    )
+
+
+def _table(tag: int, page: int, gpa: int) -> TableEntry:
+    stage, level = TranslationType(tag >> TRANSLATION & 7), tag >> PAGE_SHIFT_AT
+    first = stage is TranslationType.FIRST_STAGE
+    return TableEntry(
+        stage=stage,
+        domain_id=DomainId(tag >> 16 & 0xFFFF),
+        source_id=SourceId(tag & 0xFFFF) if first else None,
+        pasid=Pasid(tag >> 32 & 0xFFFFF) if first else None,
+        level=level,
+        address=page << level_shift(level),
+        table=Gpa(gpa >> PAGE_SHIFT << PAGE_SHIFT),
+        permissions=Permissions(gpa & 15),
     )
 
 
@@ -60,18 +77,29 @@ class NativeIotlb:
         self.struct: Any = ffi.new("struct core_iotlb *")
         self.struct.entries, self.struct.victims = self._entries, self._victims
         self.struct.set_bits, self.struct.ways = geometry.sets.bit_length() - 1, geometry.ways
+        self.struct.limit = geometry.limit
+        self._tables = ffi.new("struct core_entry[]", geometry.tables)
+        if geometry.tables:
+            self.struct.tables, self.struct.table_bits = self._tables, geometry.tables.bit_length() - 1
 
     def lookup(self, source: Source, request: Request) -> IotlbEntry | None:
         """The entry for this request (any permissions), or None."""
         found = self._ffi.new("struct core_entry *")
-        tag = _tag(request.source_id, request.pasid, source.domain_id, source.translation, request.privileged)
+        tag = _tag(
+            request.source_id,
+            request.pasid,
+            source.rid_pasid,
+            source.domain_id,
+            source.translation,
+            request.privileged,
+        )
         if not self._lib.core_iotlb_lookup(self.struct, tag, request.iova, found):
             return None
         return _entry(found.tag, found.page, found.gpa)
 
     def fill(self, entry: IotlbEntry) -> None:
         """Insert `entry`, replacing one with the same tags or, in a full set, the set's next victim."""
-        tag = _tag(entry.source_id, entry.pasid, entry.domain_id, entry.translation, entry.privileged)
+        tag = _tag(entry.source_id, entry.pasid, entry.rid_pasid, entry.domain_id, entry.translation, entry.privileged)
         gpa = entry.gpa | entry.permissions | (DIRTY if entry.dirty else 0)
         new = (tag | entry.page_shift << PAGE_SHIFT_AT, entry.iova >> entry.page_shift, gpa)
         self._lib.core_iotlb_fill(self.struct, self._ffi.new("struct core_entry *", new))
@@ -84,21 +112,28 @@ class NativeIotlb:
         """Remove everything of a domain-id."""
         self._lib.core_iotlb_invalidate_domain(self.struct, domain_id)
 
-    def invalidate_pages(self, domain_id: int, address: int, mask: int) -> None:
-        """Remove second-stage entries that meet 2**mask pages, and every other entry of the domain-id."""
-        self._lib.core_iotlb_invalidate_pages(self.struct, domain_id, address, mask)
+    def invalidate_pages(self, domain_id: int, address: int, mask: int, hint: bool = False) -> None:
+        """Remove second-stage entries that meet 2**mask pages, and every other entry of the domain-id; its tables too,
+        those of the second stage only without `hint`."""
+        self._lib.core_iotlb_invalidate_pages(self.struct, domain_id, address, mask, hint)
 
     def invalidate_pasid(self, domain_id: int, pasid: int) -> None:
-        """Remove everything of (domain-id, PASID); entries without PASID count as PASID 0."""
+        """Remove everything of (domain-id, PASID) but second-stage tables; no PASID counts as RID_PASID."""
         self._lib.core_iotlb_invalidate_pasid(self.struct, domain_id, pasid)
 
-    def invalidate_pasid_pages(self, domain_id: int, pasid: int, address: int, mask: int) -> None:
-        """Remove first-stage and nested entries of (domain-id, PASID) that meet 2**mask pages."""
-        self._lib.core_iotlb_invalidate_pasid_pages(self.struct, domain_id, pasid, address, mask)
+    def invalidate_pasid_pages(self, domain_id: int, pasid: int, address: int, mask: int, hint: bool = False) -> None:
+        """Remove first-stage and nested entries of (domain-id, PASID) that meet 2**mask pages, and its first-stage
+        tables without `hint`."""
+        self._lib.core_iotlb_invalidate_pasid_pages(self.struct, domain_id, pasid, address, mask, hint)
 
     def entries(self) -> list[IotlbEntry]:
         """What is cached, sorted."""
         return sorted(self._cached(), key=_order)
+
+    def tables(self) -> list[TableEntry]:
+        """What the paging-structure caches hold, sorted."""
+        found = (_table(entry.tag, entry.page, entry.gpa) for entry in self._tables if entry.tag)
+        return sorted(found, key=table_order)
 
     def _cached(self) -> Iterator[IotlbEntry]:
         for entry in self._entries:

@@ -1,8 +1,9 @@
 """Profiles: which unit is emulated. A profile is a YAML file beside this module, in emulator/profiles.
 
 It gives the words software reads (VER, CAP, ECAP; as a number, or field by field), the platform's host address width,
-the capacity of the caches, and the behaviours in which this unit differs from what the specification asks or leaves
-open. What a profile does not name keeps the specification's behaviour.
+the capacity of the caches (an IOTLB replaces the ways of a set in turn, or is emptied when it is full), and the
+behaviours in which this unit differs from what the specification asks or leaves open. What a profile does not name
+keeps the specification's behaviour.
 
 Fields are checked against each other where ECAP is composed field by field. A word given as a number was read from a
 machine, and machines say what they say: Sapphire Rapids has SRS=1 and PASID=0.
@@ -126,7 +127,7 @@ def parse_profile(text: str, where: str) -> Profile:
         source=_text(data["source"], f"{where}: source"),
         version=_word(Version, data["version"], f"{where}: version"),
         capabilities=Capabilities(cap, ecap, haw),
-        iotlb=_geometry(data.get("iotlb", {}), f"{where}: iotlb"),
+        iotlb=_geometry(data.get("iotlb", {}), data.get("paging_structure_cache", 0), where),
         context_cache=_number(data.get("context_cache", 256), f"{where}: context_cache", 1, 1 << 20),
         pasid_cache=_number(data.get("pasid_cache", 1024), f"{where}: pasid_cache", 1, 1 << 20),
         interrupt_cache=_number(data.get("interrupt_cache", 256), f"{where}: interrupt_cache", 0, 1 << 16),
@@ -168,13 +169,25 @@ def _word(layout: type[W], value: object, where: str) -> W:
     raise InputError(f"{where}: expected a number, or fields with their values, got {value!r}")
 
 
-def _geometry(value: object, where: str) -> IotlbGeometry:
-    if not isinstance(value, dict) or not set(value) <= {"sets", "ways"}:
-        raise InputError(f"{where}: expected sets and ways, got {value!r}")
-    sets = _number(value.get("sets", IotlbGeometry().sets), f"{where}.sets", 1, 1 << 20)
-    if sets & (sets - 1):
-        raise InputError(f"{where}.sets: {sets} is not a power of two")
-    return IotlbGeometry(sets, _number(value.get("ways", IotlbGeometry().ways), f"{where}.ways", 1, 64))
+def _geometry(value: object, tables: object, where: str) -> IotlbGeometry:
+    keys = ("sets", "ways", "replacement", "entries")
+    if not isinstance(value, dict) or not set(value) <= set(keys):
+        raise InputError(f"{where}: iotlb: expected {', '.join(keys)}, got {value!r}")
+    usual = IotlbGeometry()
+    sets = _power(value.get("sets", usual.sets), f"{where}: iotlb.sets", 1, 1 << 20)
+    ways = _number(value.get("ways", usual.ways), f"{where}: iotlb.ways", 1, 64)
+    replacement = value.get("replacement", "round-robin")
+    if replacement not in ("round-robin", "drop-all") or (replacement == "drop-all") is not ("entries" in value):
+        raise InputError(f"{where}: iotlb.replacement: expected round-robin, or drop-all with entries")
+    limit = _number(value.get("entries", 0), f"{where}: iotlb.entries", 0, sets * ways)
+    return IotlbGeometry(sets, ways, limit, _power(tables, f"{where}: paging_structure_cache", 0, 1 << 16))
+
+
+def _power(value: object, where: str, low: int, high: int) -> int:
+    number = _number(value, where, low, high)
+    if number & number - 1:
+        raise InputError(f"{where}: {number} is not a power of two")
+    return number
 
 
 def _behaviours(value: object, where: str) -> frozenset[str]:

@@ -37,7 +37,8 @@ class PythonEngine:
         cached = iotlb.lookup(source, request)
         if cached is not None and permits(cached, source, request):
             return translation_from(cached, request)
-        answer = self.walk(memory, source, request, capabilities)
+        caches = iotlb.serving(source, request) if isinstance(iotlb, ReadableIotlb) else None
+        answer = walk(memory, source, request, capabilities, update=True, caches=caches).outcome
         if isinstance(answer, Translation):
             iotlb.fill(entry_of(source, request, answer))
         return answer

@@ -12,7 +12,7 @@ not present or bad.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pagetables.address import PAGE_SHIFT, DomainId, Gpa, Pasid
 from pagetables.capabilities import Capabilities
@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 _NOWHERE = Gpa(0)
+_FIRST_PASID = Pasid(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Source:
     execute_requests: bool = False  # ERE
     walk_snoop: bool = False  # PWSNP
     privileged: bool = False  # RID_PRIV: requests without PASID are supervisor requests
+    rid_pasid: Pasid = _FIRST_PASID  # RID_PASID, where the request had no PASID of its own: what invalidations call it
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def lookup(memory: Memory, rtaddr: int, request: Request, capabilities: Capabili
         entry = lookup_pasid_entry(memory, context, source, request, capabilities, steps)
         if isinstance(entry, Fault):
             return Lookup(entry, tuple(steps))
-        source = from_pasid_entry(entry, context, request)
+        source = from_pasid_entry(entry, context, request, source)
     return Lookup(source, tuple(steps))
 
 
@@ -304,15 +306,18 @@ def lookup_pasid_entry(
     return PasidEntry(entry, Gpa(at), fpd)
 
 
-def from_pasid_entry(pasid_entry: PasidEntry, context: ContextEntry, request: Request) -> Source | Fault:
-    """The source that a PASID table entry describes; 5Ch or 5Dh where it does not serve this request."""
+def from_pasid_entry(
+    pasid_entry: PasidEntry, context: ContextEntry, request: Request, pasid: int = 0
+) -> Source | Fault:
+    """The source that the PASID table entry of `pasid` describes; 5Ch or 5Dh where it does not serve this request."""
     entry, fpd = pasid_entry.entry, pasid_entry.fault_processing_disabled
     rid_priv = request.pasid is None and bool(ScalableContextEntry(context.entry).rid_priv)
     if request.access is Access.EXECUTE and not entry.ere:
         return Fault(FaultReason.EXECUTE_REQUEST_DISABLED, request, pasid_entry.at, disabled=fpd)
     if (request.privileged or rid_priv) and not entry.sre:
         return Fault(FaultReason.SUPERVISOR_REQUEST_DISABLED, request, pasid_entry.at, disabled=fpd)
-    return decode_pasid_entry(entry, fpd, privileged=rid_priv)
+    source = decode_pasid_entry(entry, fpd, privileged=rid_priv)
+    return source if request.pasid is not None or not pasid else replace(source, rid_pasid=Pasid(pasid))
 
 
 def decode_pasid_entry(entry: PasidTableEntry, fpd: bool, *, privileged: bool = False) -> Source:

@@ -17,15 +17,19 @@ from pagetables.bits import Word
 from pagetables.capabilities import Capabilities
 from pagetables.fault import Fault, FaultReason
 from pagetables.formats import Format, Kind, formats, rules
+from pagetables.layouts.second_stage import SsPte
 from pagetables.memory import Memory, WritableMemory
 from pagetables.request import Access, Permissions, Request, Translation
 from pagetables.source import Source, TranslationType
 from pagetables.step import Step
+from pagetables.table_caches import KnownTable, TableCaches
 
 __all__ = ["INTERRUPT_RANGE", "Step", "Walk", "meets_interrupt_range", "walk"]
 
 INTERRUPT_RANGE = (0xFEE0_0000, 0xFEF0_0000)  # start, end: no DMA may reach these addresses
 EVERYTHING = Permissions.R | Permissions.W | Permissions.X | Permissions.USER
+_FIRST, _SECOND = TranslationType.FIRST_STAGE, TranslationType.SECOND_STAGE
+_ALWAYS_PRESENT = SsPte.r.mask | SsPte.w.mask  # a second-stage entry with one of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,17 @@ class Walk:
     steps: tuple[Step, ...] = ()
 
 
-def walk(memory: Memory, source: Source, request: Request, capabilities: Capabilities, update: bool = False) -> Walk:
+def walk(
+    memory: Memory,
+    source: Source,
+    request: Request,
+    capabilities: Capabilities,
+    update: bool = False,
+    caches: TableCaches | None = None,
+) -> Walk:
     """The tables' answer to `request`. With `update`, accessed and dirty bits are set in `memory`, which must be
-    writable."""
-    walker = _Walker(memory, source, request, capabilities, update)
+    writable. With `caches` it starts below what they know, and those entries are no steps."""
+    walker = _Walker(memory, source, request, capabilities, update, caches)
     return Walk(walker.answer(), tuple(walker.steps))
 
 
@@ -97,11 +108,18 @@ class _Leaf:
 
 class _Walker:
     def __init__(
-        self, memory: Memory, source: Source, request: Request, capabilities: Capabilities, update: bool
+        self,
+        memory: Memory,
+        source: Source,
+        request: Request,
+        capabilities: Capabilities,
+        update: bool,
+        caches: TableCaches | None,
     ) -> None:
         self.steps: list[Step] = []
         self._memory = memory
         self._writer = cast(WritableMemory, memory) if update else None
+        self._caches = caches
         self._source = source
         self._request = request
         self._nested = source.translation is TranslationType.NESTED
@@ -165,8 +183,8 @@ class _Walker:
     def _walk_second_stage(self, address: int, note: str = "") -> _Leaf | Fault:
         # Tables only: rights are accumulated, not judged, since a nested walk judges them by codes of its own.
         source, form = self._source, self._second
-        table, granted = source.ss_table, EVERYTHING & ~Permissions.USER
-        level = source.ss_levels
+        granted = EVERYTHING & ~Permissions.USER
+        level, table, granted = self._start(_SECOND, address, source.ss_levels, source.ss_table, granted)
         while True:  # an entry of level 1 is empty or a leaf
             at = _entry_address(table, address, level)
             entry = self._memory.load(at)
@@ -189,7 +207,20 @@ class _Walker:
                 leaf.gpa = form.output(entry, level) | address & (1 << leaf.shift) - 1
                 leaf.permissions = self._with_execute(granted)
                 return leaf
-            table, level = form.table(entry), level - 1
+            table = form.table(entry)
+            if entry & _ALWAYS_PRESENT:  # X alone is present to some requests only
+                self._keep(_SECOND, address, level, table, granted)
+            level -= 1
+
+    def _start(
+        self, stage: TranslationType, address: int, levels: int, root: Gpa, granted: Permissions
+    ) -> tuple[int, Gpa, Permissions]:
+        known = self._caches.find(stage, address, levels) if self._caches is not None else None
+        return (levels, root, granted) if known is None else (known.level - 1, known.table, known.permissions)
+
+    def _keep(self, stage: TranslationType, address: int, level: int, table: Gpa, granted: Permissions) -> None:
+        if self._caches is not None:
+            self._caches.keep(stage, address, KnownTable(level, table, granted))
 
     def _with_execute(self, granted: Permissions) -> Permissions:
         # Without SSEE the X bits are ignored, and to execute takes what to read takes.
@@ -248,9 +279,8 @@ class _Walker:
         # The leaf, and (nested) where the second stage put the table that holds it.
         source, form, address = self._source, self._first, self._request.iova
         marks = form.accessed | (form.extended_accessed if source.extended_accessed else 0)
-        table, granted = source.fs_table, EVERYTHING
+        level, table, granted = self._start(_FIRST, address, source.fs_levels, source.fs_table, EVERYTHING)
         host: _Leaf | None = None
-        level = source.fs_levels
         while True:  # an entry of level 1 is empty or a leaf
             if self._nested:
                 found = self._table_through_second_stage(table, level)
@@ -278,7 +308,9 @@ class _Walker:
                 leaf.gpa = form.output(entry, level) | address & (1 << leaf.shift) - 1
                 leaf.permissions = self._effective(granted)
                 return leaf, host
-            table, level = form.table(entry), level - 1
+            table = form.table(entry)
+            self._keep(_FIRST, address, level, table, granted)
+            level -= 1
 
     def _table_through_second_stage(self, table: int, level: int) -> _Leaf | Fault:
         if table >= self._rules.ss_input_limit:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from emulator.engine import Engine, IotlbGeometry, MissingCore, QueueState, load_engine
-from pagetables.address import Gpa, Iova
+from emulator.engine import Engine, Iotlb, IotlbGeometry, MissingCore, QueueState, load_engine
+from pagetables.address import Gpa, Iova, Pasid
 from pagetables.errors import MappingError, NoMemory
 from pagetables.mapper import PageTable, Stage, TableMapper
 from pagetables.memory import PhysicalMemory
-from pagetables.request import Permissions, Request, Translation
+from pagetables.request import Permissions, Request
 from tests.conftest import REQUIRED
 from tests.scenes import contents, make_scene
 
@@ -56,40 +57,48 @@ def translations(engines: tuple[Engine, Engine], seed: int) -> None:
     rng = random.Random(seed)
     scene = make_scene(seed, requests=60)
     memories = [scene.memory() for _ in engines]
-    caches = [engine.iotlb(IotlbGeometry(rng.choice((1, 2, 8)), rng.choice((1, 2, 4)))) for engine in engines[:1]]
-    caches.append(engines[1].iotlb(caches[0].geometry))
+    sets, ways, limit = rng.choice((1, 2, 8)), rng.choice((1, 2, 4)), rng.choice((0, 0, 5))
+    geometry = IotlbGeometry(sets, ways, limit, tables=rng.choice((0, 1, 4, 16, 256)))
+    caches = [engine.iotlb(geometry) for engine in engines]
+    source = replace(scene.source, rid_pasid=Pasid(rng.choice((0, 0, 7))))
     for _ in range(12):
         batch = rng.choices(scene.requests, k=rng.randrange(1, 12))
         python, native = (
-            engine.translate_many(cache, memory, scene.source, batch, scene.capabilities)
+            engine.translate_many(cache, memory, source, batch, scene.capabilities)
             for engine, cache, memory in zip(engines, caches, memories, strict=True)
         )
         assert python == native, (seed, batch)
         one = rng.choice(scene.requests)
         python_one, native_one = (
-            engine.translate(cache, memory, scene.source, one, scene.capabilities)
+            engine.translate(cache, memory, source, one, scene.capabilities)
             for engine, cache, memory in zip(engines, caches, memories, strict=True)
         )
         assert python_one == native_one, (seed, one)
-        assert caches[0].entries() == caches[1].entries(), seed
+        same_contents(caches, seed)
         invalidate = _random_invalidation(rng, scene.requests)
         for cache in caches:
             invalidate(cache)
-        assert caches[0].entries() == caches[1].entries(), seed
+        same_contents(caches, seed)
     assert contents(memories[0]) == contents(memories[1]), seed
+
+
+def same_contents(caches: list[Iotlb], seed: int) -> None:
+    """Translations and tables that both have cached."""
+    assert caches[0].entries() == caches[1].entries(), seed
+    assert caches[0].tables() == caches[1].tables(), seed
 
 
 def _random_invalidation(rng: random.Random, requests: list[Request]) -> Callable[[object], None]:
     domain_id, pasid, mask = rng.randrange(1, 5), rng.choice((0, 0, 7)), rng.choice((0, 0, 1, 9, 10, 18, 30, 52, 63))
-    address = rng.choice(requests).iova & ~0xFFF
+    address, hint = rng.choice(requests).iova & ~0xFFF, rng.random() < 0.5
     return rng.choice(
         (
             lambda cache: None,
             lambda cache: cache.invalidate_all(),
             lambda cache: cache.invalidate_domain(domain_id),
-            lambda cache: cache.invalidate_pages(domain_id, address, mask),
+            lambda cache: cache.invalidate_pages(domain_id, address, mask, hint),
             lambda cache: cache.invalidate_pasid(domain_id, pasid),
-            lambda cache: cache.invalidate_pasid_pages(domain_id, pasid, address, mask),
+            lambda cache: cache.invalidate_pasid_pages(domain_id, pasid, address, mask, hint),
         )
     )
 
@@ -179,12 +188,12 @@ def queues(engines: tuple[Engine, Engine], seed: int) -> None:
     native = engines[1]
     slot = rng.choice((16, 32))
     memory = PhysicalMemory([(0, 0x40_0000)])
-    cache, twin = native.iotlb(IotlbGeometry(8, 2)), engines[0].iotlb(IotlbGeometry(8, 2))
+    geometry = IotlbGeometry(8, 2, tables=rng.choice((0, 16)))
+    cache, twin = native.iotlb(geometry), engines[0].iotlb(geometry)
     filler = scene.memory()
     for request in scene.requests:
-        answer = engines[0].translate(twin, filler, scene.source, request, scene.capabilities)
-        if isinstance(answer, Translation):
-            native.translate(cache, filler, scene.source, request, scene.capabilities)
+        for engine, one in ((engines[0], twin), (native, cache)):
+            engine.translate(one, filler, scene.source, request, scene.capabilities)
     registers = bytearray(4096)
     size = PAGE
     head = rng.randrange(size // slot) * slot
@@ -204,7 +213,7 @@ def queues(engines: tuple[Engine, Engine], seed: int) -> None:
     struct.pack_into("<Q", registers, 0x88, at)
     assert native.run_queue(state) == expected, seed
     assert struct.unpack_from("<Q", registers, 0x80)[0] == (head + expected * slot) % size, seed
-    assert cache.entries() == twin.entries(), seed
+    same_contents([cache, twin], seed)
 
 
 def _random_descriptor(rng: random.Random, slot: int, requests: list[Request]) -> tuple[list[int], Callable | None]:
@@ -217,15 +226,18 @@ def _random_descriptor(rng: random.Random, slot: int, requests: list[Request]) -
     if kind == 1:
         return [0x22 | domain_id << 16, 0, 0, 0], lambda cache: cache.invalidate_domain(domain_id)
     if kind in (2, 3):
-        words = [0x32 | domain_id << 16, address | mask | rng.choice((0, 0x40)), 0, 0]
-        return words, (lambda cache: cache.invalidate_pages(domain_id, address, mask)) if mask <= 18 else None
+        hint = rng.choice((0, 0x40))
+        words = [0x32 | domain_id << 16, address | mask | hint, 0, 0]
+        pages = lambda cache: cache.invalidate_pages(domain_id, address, mask, bool(hint))  # noqa: E731
+        return words, pages if mask <= 18 else None
     if kind == 4:
         words = [0x26 | domain_id << 16 | pasid << 32, 0, 0, 0]
         return words, (lambda cache: cache.invalidate_pasid(domain_id, pasid)) if slot == 32 else None
     if kind == 5:
-        words = [0x36 | domain_id << 16 | pasid << 32, address | mask, 0, 0]
-        pages = (lambda cache: cache.invalidate_pasid_pages(domain_id, pasid, address, mask)) if slot == 32 else None
-        return words, pages
+        hint = rng.choice((0, 0x40))
+        words = [0x36 | domain_id << 16 | pasid << 32, address | mask | hint, 0, 0]
+        pages = lambda cache: cache.invalidate_pasid_pages(domain_id, pasid, address, mask, bool(hint))  # noqa: E731
+        return words, pages if slot == 32 else None
     if kind in (6, 7):
         return [0x25 | rng.choice((0, 0x40)) | rng.getrandbits(32) << 32, STATUS, 0, 0], lambda cache: None
     odd = rng.choice(

@@ -60,6 +60,7 @@ struct core_space {
     uint32_t flags;
     uint32_t translation;
     uint32_t domain_id;
+    uint32_t rid_pasid; /* whose tables these are for requests without PASID */
 };
 
 struct core_request {
@@ -99,12 +100,18 @@ struct core_entry {
 };
 
 /* entries[sets * ways], victims[sets]. counts[t][s]: entries of translation type t and page size s (4 KiB, 2 MiB,
- * 1 GiB); total[s]: of all types. */
+ * 1 GiB); total[s]: of all types. A fill at `limit` entries (0: no limit) empties the cache first.
+ * tables[1 << table_bits]: the paging-structure caches, or a null pointer. There the page-shift bits of a tag hold the
+ * level, the type is the stage, a second-stage tag has no requester, and `gpa` is the table that the entry leads to. */
 struct core_iotlb {
     struct core_entry *entries;
     uint8_t *victims;
+    struct core_entry *tables;
     uint32_t set_bits;
     uint32_t ways;
+    uint32_t table_bits;
+    uint32_t table_count; /* entries in use */
+    uint64_t limit;
     uint64_t counts[5][3];
     uint64_t total[3];
 };
@@ -114,10 +121,19 @@ int core_iotlb_lookup(const struct core_iotlb *iotlb, uint64_t tag, uint64_t iov
 void core_iotlb_fill(struct core_iotlb *iotlb, const struct core_entry *entry);
 void core_iotlb_invalidate_all(struct core_iotlb *iotlb);
 void core_iotlb_invalidate_domain(struct core_iotlb *iotlb, uint32_t domain_id);
-void core_iotlb_invalidate_pages(struct core_iotlb *iotlb, uint32_t domain_id, uint64_t address, uint32_t mask);
+/* `hint`: only leaves changed, so that paging-structure entries may stay. */
+void core_iotlb_invalidate_pages(struct core_iotlb *iotlb, uint32_t domain_id, uint64_t address, uint32_t mask,
+                                 uint32_t hint);
 void core_iotlb_invalidate_pasid(struct core_iotlb *iotlb, uint32_t domain_id, uint32_t pasid);
 void core_iotlb_invalidate_pasid_pages(struct core_iotlb *iotlb, uint32_t domain_id, uint32_t pasid, uint64_t address,
-                                       uint32_t mask);
+                                       uint32_t mask, uint32_t hint);
+
+/* core_walk with the paging-structure caches of `iotlb`: it starts below the lowest entry that they know, and leaves
+ * there what it reads. `tag` is the request's,
+ * without page shift. */
+void core_walk_with_tables(struct core_iotlb *iotlb, uint64_t tag, const struct core_memory *memory,
+                           const struct core_space *space, const struct core_request *request,
+                           struct core_answer *ret);
 
 void core_translate(struct core_iotlb *iotlb, const struct core_memory *memory, const struct core_space *space,
                     const struct core_request *request, struct core_answer *ret);

@@ -55,8 +55,17 @@ int core_iotlb_lookup(const struct core_iotlb *iotlb, uint64_t tag, uint64_t iov
     return 0;
 }
 
+static void empty(struct core_iotlb *iotlb)
+{
+    memset(iotlb->entries, 0, ((uint64_t)iotlb->ways << iotlb->set_bits) * sizeof *iotlb->entries);
+    memset(iotlb->counts, 0, sizeof iotlb->counts);
+    memset(iotlb->total, 0, sizeof iotlb->total);
+}
+
 void core_iotlb_fill(struct core_iotlb *iotlb, const struct core_entry *new)
 {
+    if (iotlb->limit && iotlb->total[0] + iotlb->total[1] + iotlb->total[2] >= iotlb->limit)
+        empty(iotlb);
     uint32_t set = iotlb_set(iotlb, new->page, (uint32_t)(new->tag >> TAG_DOMAIN_SHIFT) & 0xffff);
     struct core_entry *ways = iotlb->entries + (uint64_t)set * iotlb->ways;
     struct core_entry *place = iotlb_probe(iotlb, new->tag, new->page);
@@ -73,11 +82,24 @@ void core_iotlb_fill(struct core_iotlb *iotlb, const struct core_entry *new)
     count(iotlb, new->tag, 1);
 }
 
+static void drop_tables(struct core_iotlb *iotlb, const struct doomed *doomed)
+{
+    if (!iotlb->table_count)
+        return;
+    for (uint64_t i = 0; i >> iotlb->table_bits == 0; i++) {
+        struct core_entry *entry = iotlb->tables + i;
+        if (matches(entry->tag, doomed)) {
+            entry->tag = entry->page = entry->gpa = 0;
+            iotlb->table_count--;
+        }
+    }
+}
+
 void core_iotlb_invalidate_all(struct core_iotlb *iotlb)
 {
-    memset(iotlb->entries, 0, ((uint64_t)iotlb->ways << iotlb->set_bits) * sizeof *iotlb->entries);
-    memset(iotlb->counts, 0, sizeof iotlb->counts);
-    memset(iotlb->total, 0, sizeof iotlb->total);
+    static const struct doomed everything = {0, 0, EVERY_TYPE};
+    empty(iotlb);
+    drop_tables(iotlb, &everything);
 }
 
 static bool is_empty(const struct core_iotlb *iotlb)
@@ -124,32 +146,42 @@ void core_iotlb_invalidate_domain(struct core_iotlb *iotlb, uint32_t domain_id)
 {
     struct doomed doomed = {TAG_DOMAIN, (uint64_t)domain_id << TAG_DOMAIN_SHIFT, EVERY_TYPE};
     drop_everywhere(iotlb, &doomed);
+    drop_tables(iotlb, &doomed);
 }
 
-/* A descriptor 2 address is a second-stage input: combined entries cannot be told apart by it and all go. */
-void core_iotlb_invalidate_pages(struct core_iotlb *iotlb, uint32_t domain_id, uint64_t address, uint32_t mask)
+/* A descriptor 2 address is a second-stage input: combined entries cannot be told apart by it and all go, and with them
+ * the first stage's paging-structure entries; the second stage's stay if only leaves changed. */
+void core_iotlb_invalidate_pages(struct core_iotlb *iotlb, uint32_t domain_id, uint64_t address, uint32_t mask,
+                                 uint32_t hint)
 {
     struct doomed pages = {TAG_DOMAIN, (uint64_t)domain_id << TAG_DOMAIN_SHIFT, TYPE(CORE_SECOND_STAGE)};
     struct doomed others = {pages.mask, pages.value, EVERY_TYPE & ~TYPE(CORE_SECOND_STAGE)};
+    drop_tables(iotlb, &others);
+    if (!hint)
+        drop_tables(iotlb, &pages);
     if (is_empty(iotlb))
         return;
     drop_range(iotlb, &pages, address, mask);
     drop_everywhere(iotlb, &others);
 }
 
-/* Bit 52 (without PASID) is outside the mask: such entries have PASID 0 here. */
+/* Bit 52 (without PASID) is outside the mask: such entries have RID_PASID here. */
 void core_iotlb_invalidate_pasid(struct core_iotlb *iotlb, uint32_t domain_id, uint32_t pasid)
 {
     uint64_t value = (uint64_t)domain_id << TAG_DOMAIN_SHIFT | (uint64_t)pasid << TAG_PASID_SHIFT;
     struct doomed doomed = {TAG_DOMAIN | TAG_PASID, value, EVERY_TYPE};
+    struct doomed tables = {doomed.mask, value, TYPE(CORE_FIRST_STAGE)};
     drop_everywhere(iotlb, &doomed);
+    drop_tables(iotlb, &tables);
 }
 
 void core_iotlb_invalidate_pasid_pages(struct core_iotlb *iotlb, uint32_t domain_id, uint32_t pasid, uint64_t address,
-                                       uint32_t mask)
+                                       uint32_t mask, uint32_t hint)
 {
     uint64_t value = (uint64_t)domain_id << TAG_DOMAIN_SHIFT | (uint64_t)pasid << TAG_PASID_SHIFT;
     struct doomed doomed = {TAG_DOMAIN | TAG_PASID, value, TYPE(CORE_FIRST_STAGE) | TYPE(CORE_NESTED)};
+    if (!hint)
+        drop_tables(iotlb, &doomed);
     if (is_empty(iotlb))
         return;
     drop_range(iotlb, &doomed, address, mask);

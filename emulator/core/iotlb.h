@@ -22,9 +22,10 @@
 /* Without the page size, which a probe adds. */
 static inline uint64_t tag_of(const struct core_space *space, const struct core_request *request)
 {
-    uint64_t pasid = request->pasid == CORE_NO_PASID ? TAG_NO_PASID
-                                                     : (uint64_t)(request->pasid & 0xfffff) << TAG_PASID_SHIFT;
+    bool without = request->pasid == CORE_NO_PASID;
+    uint64_t pasid = (uint64_t)((without ? space->rid_pasid : request->pasid) & 0xfffff) << TAG_PASID_SHIFT;
     return request->source_id | (uint64_t)(space->domain_id & 0xffff) << TAG_DOMAIN_SHIFT | pasid |
+           (without ? TAG_NO_PASID : 0) |
            (uint64_t)(request->privileged != 0) << TAG_PRIVILEGED_SHIFT |
            (uint64_t)(space->translation & 7) << TAG_TRANSLATION_SHIFT;
 }
@@ -64,6 +65,14 @@ static inline struct core_entry *iotlb_probe(const struct core_iotlb *iotlb, uin
         if (!((entry->tag ^ tag) | (entry->page ^ page)))
             return entry;
     return 0;
+}
+
+/* The one place of a paging-structure entry. */
+static inline struct core_entry *iotlb_table(const struct core_iotlb *iotlb, uint64_t tag, uint64_t page)
+{
+    uint64_t mixed = page ^ page >> iotlb->table_bits ^ tag ^ tag >> TAG_DOMAIN_SHIFT ^ tag >> TAG_PASID_SHIFT ^
+                     (uint64_t)tag_page_shift(tag) << 1;
+    return iotlb->tables + (mixed & ((UINT64_C(1) << iotlb->table_bits) - 1));
 }
 
 #endif

@@ -27,7 +27,7 @@ static bool iotlb(const struct core_unit *unit, const uint64_t *d)
     case SELECTIVE:
         if (mask >= unit->mask_limit)
             return false;
-        core_iotlb_invalidate_pages(unit->iotlb, domain_id, d[1] & IOTLB_ADDR, mask);
+        core_iotlb_invalidate_pages(unit->iotlb, domain_id, d[1] & IOTLB_ADDR, mask, field(d[1], IOTLB_IH));
         return true;
     default:
         return false;
@@ -46,7 +46,7 @@ static bool pasid_iotlb(const struct core_unit *unit, const uint64_t *d)
         return true;
     case SELECTIVE:
         core_iotlb_invalidate_pasid_pages(unit->iotlb, domain_id, pasid, d[1] & PASID_IOTLB_ADDR,
-                                          field(d[1], PASID_IOTLB_AM));
+                                          field(d[1], PASID_IOTLB_AM), field(d[1], PASID_IOTLB_IH));
         return true;
     default:
         return false;

@@ -38,7 +38,10 @@ static void keep(struct core_iotlb *iotlb, uint64_t tag, const struct core_reque
 static void miss(struct core_iotlb *iotlb, const struct core_memory *memory, const struct core_space *space,
                  const struct core_request *request, uint64_t tag, struct core_answer *ret)
 {
-    core_walk(memory, space, request, ret);
+    if (iotlb->tables)
+        core_walk_with_tables(iotlb, tag, memory, space, request, ret);
+    else
+        core_walk(memory, space, request, ret);
     if (!ret->reason && space->translation != CORE_PASS_THROUGH)
         keep(iotlb, tag, request, ret);
 }

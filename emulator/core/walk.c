@@ -1,5 +1,6 @@
 /* One walk: second-stage, first-stage, nested or none; the same as pagetables/walk.py, where each rule is explained.
  * A fault names the last entry that the deciding stage read; a check of an address alone names none. */
+#include "iotlb.h"
 #include "tables.h"
 
 #define INTERRUPT_START UINT64_C(0xfee00000)
@@ -14,6 +15,9 @@ struct walk {
     uint32_t flags;
     uint64_t at; /* the entry that a fault names; none if level is 0 */
     uint32_t level;
+    struct core_iotlb *caches; /* its paging-structure caches are used; or a null pointer */
+    uint64_t first_tag;        /* of their entries */
+    uint64_t second_tag;
 };
 
 /* Where one stage led. */
@@ -79,6 +83,34 @@ static bool set_bits(struct walk *walk, struct leaf *leaf, uint64_t bits)
     return true;
 }
 
+/* -- paging-structure caches ---------------------------------------------------------------------------------------- */
+
+#define TABLE_PERMISSIONS 0xfu
+
+/* Where to start: below the lowest cached entry on the way of `input`, or at the root. */
+static void resume(const struct walk *walk, uint64_t tag, uint64_t input, uint32_t levels, struct leaf *leaf,
+                   uint64_t *table, uint32_t *granted)
+{
+    for (uint32_t level = 2; level <= levels; level++) {
+        uint64_t whole = tag | (uint64_t)level << TAG_PAGE_SHIFT_SHIFT, page = input >> level_shift(level);
+        const struct core_entry *entry = iotlb_table(walk->caches, whole, page);
+        if (entry->tag == whole && entry->page == page) {
+            *table = table_of(entry->gpa);
+            *granted = entry->gpa & TABLE_PERMISSIONS;
+            leaf->level = level - 1;
+            return;
+        }
+    }
+}
+
+static void keep_table(struct walk *walk, uint64_t tag, uint64_t input, const struct leaf *leaf, uint32_t granted)
+{
+    uint64_t whole = tag | (uint64_t)leaf->level << TAG_PAGE_SHIFT_SHIFT, page = input >> leaf->shift;
+    struct core_entry *entry = iotlb_table(walk->caches, whole, page);
+    walk->caches->table_count += !entry->tag;
+    *entry = (struct core_entry){whole, page, table_of(leaf->entry) | (granted & TABLE_PERMISSIONS)};
+}
+
 /* -- second stage -------------------------------------------------------------------------------------------------- */
 
 static bool executes(const struct walk *walk)
@@ -108,7 +140,10 @@ static uint32_t second_stage(struct walk *walk, uint64_t input, struct leaf *lea
     uint64_t present = SS_R | SS_W | (executes(walk) ? SS_X : 0);
     uint64_t table = stage->root;
     uint32_t granted = CORE_PERMISSION_R | CORE_PERMISSION_W | CORE_PERMISSION_X;
-    for (leaf->level = stage->levels;; leaf->level--) {
+    leaf->level = stage->levels;
+    if (walk->caches)
+        resume(walk, walk->second_tag, input, stage->levels, leaf, &table, &granted);
+    for (;; leaf->level--) {
         uint32_t reason = read_entry(walk, stage, table, input, leaf,
                                      by_mode(walk, FAULT_CONTEXT_INVALID, FAULT_SM_SS_ROOT_ACCESS),
                                      by_mode(walk, FAULT_SS_ENTRY_ACCESS, FAULT_SM_SS_ENTRY_ACCESS));
@@ -125,6 +160,8 @@ static uint32_t second_stage(struct walk *walk, uint64_t input, struct leaf *lea
         if (is_leaf(stage, leaf))
             break;
         table = table_of(leaf->entry);
+        if (walk->caches && leaf->entry & (SS_R | SS_W)) /* X alone is present to some requests only */
+            keep_table(walk, walk->second_tag, input, leaf, granted);
     }
     enter_page(leaf, input);
     if (!has(walk, CORE_SS_EXECUTE)) /* X bits are ignored: to execute takes what to read takes */
@@ -224,7 +261,10 @@ static uint32_t first_stage(struct walk *walk, struct leaf *leaf, struct leaf *h
     uint64_t marks = FS_A | (has(walk, CORE_EXTENDED_ACCESSED) ? FS_EA : 0);
     uint64_t table = stage->root;
     uint32_t granted = ~0u;
-    for (leaf->level = stage->levels;; leaf->level--) {
+    leaf->level = stage->levels;
+    if (walk->caches)
+        resume(walk, walk->first_tag, walk->iova, stage->levels, leaf, &table, &granted);
+    for (;; leaf->level--) {
         uint32_t reason = nested(walk) ? host_table(walk, table, leaf->level == stage->levels, host) : 0;
         if (!reason)
             reason = read_entry(walk, stage, nested(walk) ? host->gpa : table, walk->iova, leaf, FAULT_FS_ROOT_ACCESS,
@@ -242,6 +282,8 @@ static uint32_t first_stage(struct walk *walk, struct leaf *leaf, struct leaf *h
         if (is_leaf(stage, leaf))
             break;
         table = table_of(leaf->entry);
+        if (walk->caches)
+            keep_table(walk, walk->first_tag, walk->iova, leaf, granted);
     }
     enter_page(leaf, walk->iova);
     leaf->permissions = effective(walk, granted);
@@ -316,19 +358,34 @@ static uint32_t answer(struct walk *walk, struct leaf *leaf)
     return 0;
 }
 
-void core_walk(const struct core_memory *memory, const struct core_space *space, const struct core_request *request,
-               struct core_answer *ret)
+static void run(struct walk *walk, bool privileged, struct core_answer *ret)
 {
-    struct walk walk = {memory, space, request->iova, request->access, space->flags, 0, 0};
     struct leaf leaf = {0};
     uint32_t reason = 0;
-    if (request->privileged)
-        walk.flags |= CORE_PRIVILEGED;
+    if (privileged)
+        walk->flags |= CORE_PRIVILEGED;
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-        reason = answer(&walk, &leaf);
+        reason = answer(walk, &leaf);
         if (reason != FAULT_SS_UPDATE_FAILED && reason != FAULT_FS_UPDATE_FAILED)
             break;
     }
-    *ret = reason ? (struct core_answer){walk.at, (uint8_t)reason, (uint8_t)walk.level, 0, 0}
+    *ret = reason ? (struct core_answer){walk->at, (uint8_t)reason, (uint8_t)walk->level, 0, 0}
                   : (struct core_answer){leaf.gpa, 0, 0, (uint8_t)leaf.shift, (uint8_t)leaf.permissions};
+}
+
+void core_walk(const struct core_memory *memory, const struct core_space *space, const struct core_request *request,
+               struct core_answer *ret)
+{
+    struct walk walk = {memory, space, request->iova, request->access, space->flags, 0, 0, 0, 0, 0};
+    run(&walk, request->privileged, ret);
+}
+
+void core_walk_with_tables(struct core_iotlb *iotlb, uint64_t tag, const struct core_memory *memory,
+                           const struct core_space *space, const struct core_request *request,
+                           struct core_answer *ret)
+{
+    uint64_t first = (tag & (0xffff | TAG_DOMAIN | TAG_PASID)) | (uint64_t)CORE_FIRST_STAGE << TAG_TRANSLATION_SHIFT;
+    uint64_t second = (tag & TAG_DOMAIN) | (uint64_t)CORE_SECOND_STAGE << TAG_TRANSLATION_SHIFT;
+    struct walk walk = {memory, space, request->iova, request->access, space->flags, 0, 0, iotlb, first, second};
+    run(&walk, request->privileged, ret);
 }

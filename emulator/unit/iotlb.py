@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from emulator.engine import IotlbEntry, IotlbGeometry
-from pagetables.address import PAGE_SHIFT, Iova, level_shift
+from emulator.engine import IotlbEntry, IotlbGeometry, TableEntry
+from emulator.unit.paging_caches import ReadableTables, table_order
+from pagetables.address import PAGE_SHIFT, Iova, Pasid, level_shift
 from pagetables.request import Access, Permissions, Request, Translation
 from pagetables.source import Source, TranslationType
+from pagetables.table_caches import TableCaches
 
 __all__ = ["ReadableIotlb", "entry_of", "permits", "translation_from"]
 
@@ -33,6 +35,7 @@ def entry_of(source: Source, request: Request, translation: Translation) -> Iotl
         gpa=type(translation.gpa)(translation.gpa & ~offset),
         permissions=translation.permissions,
         dirty=request.access.writes,
+        rid_pasid=source.rid_pasid if request.pasid is None else Pasid(0),
     )
 
 
@@ -67,6 +70,7 @@ class ReadableIotlb:
         self._sets: list[list[IotlbEntry | None]] = [[None] * geometry.ways for _ in range(geometry.sets)]
         self._victims = [0] * geometry.sets
         self._count = dict.fromkeys(_PAGE_SHIFTS, 0)
+        self._tables = ReadableTables(geometry.tables)
 
     def _index(self, iova: int, page_shift: int, domain_id: int) -> int:
         page = iova >> page_shift
@@ -85,6 +89,7 @@ class ReadableIotlb:
                     and entry.page_shift == page_shift
                     and entry.source_id == request.source_id
                     and entry.pasid == request.pasid
+                    and (request.pasid is not None or entry.rid_pasid == source.rid_pasid)
                     and entry.domain_id == source.domain_id
                     and entry.translation == source.translation
                     and entry.privileged == request.privileged
@@ -94,6 +99,8 @@ class ReadableIotlb:
 
     def fill(self, entry: IotlbEntry) -> None:
         """Insert `entry`, replacing one with the same tags or, in a full set, the set's next victim."""
+        if self.geometry.limit and sum(self._count.values()) >= self.geometry.limit:
+            self._drop(lambda old: True)
         index = self._index(entry.iova, entry.page_shift, entry.domain_id)
         ways = self._sets[index]
         way = next((n for n, old in enumerate(ways) if old is not None and _tags(old) == _tags(entry)), None)
@@ -118,14 +125,17 @@ class ReadableIotlb:
     def invalidate_all(self) -> None:
         """Remove everything."""
         self._drop(lambda entry: True)
+        self._tables.drop(lambda entry: True)
 
     def invalidate_domain(self, domain_id: int) -> None:
         """Remove everything of a domain-id."""
         self._drop(lambda entry: entry.domain_id == domain_id)
+        self._tables.drop(lambda entry: entry.domain_id == domain_id)
 
-    def invalidate_pages(self, domain_id: int, address: int, mask: int) -> None:
+    def invalidate_pages(self, domain_id: int, address: int, mask: int, hint: bool = False) -> None:
         """Remove second-stage entries of a domain-id that meet 2**mask pages, and its other entries wherever they are:
-        the address is a second-stage one, which first-stage and nested entries do not hold."""
+        the address is a second-stage one, which first-stage and nested entries do not hold. Tables go likewise, those
+        of the second stage only without `hint`."""
 
         def doomed(entry: IotlbEntry) -> bool:
             if entry.domain_id != domain_id:
@@ -133,29 +143,43 @@ class ReadableIotlb:
             return entry.translation is not TranslationType.SECOND_STAGE or _meets(entry, address, mask)
 
         self._drop(doomed)
+        self._tables.drop(lambda entry: entry.domain_id == domain_id and not (hint and entry.pasid is None))
 
     def invalidate_pasid(self, domain_id: int, pasid: int) -> None:
-        """Remove everything of (domain-id, PASID); entries without PASID count as PASID 0."""
-        self._drop(lambda entry: entry.domain_id == domain_id and (entry.pasid or 0) == pasid)
+        """Remove everything of (domain-id, PASID) but second-stage tables; no PASID counts as RID_PASID."""
+        self._drop(lambda entry: entry.domain_id == domain_id and entry.effective_pasid == pasid)
+        self._tables.drop(lambda entry: (entry.domain_id, entry.pasid) == (domain_id, pasid))
 
-    def invalidate_pasid_pages(self, domain_id: int, pasid: int, address: int, mask: int) -> None:
-        """Remove first-stage and nested entries of (domain-id, PASID) that meet 2**mask pages."""
+    def invalidate_pasid_pages(self, domain_id: int, pasid: int, address: int, mask: int, hint: bool = False) -> None:
+        """Remove first-stage and nested entries of (domain-id, PASID) that meet 2**mask pages, and its first-stage
+        tables without `hint`."""
 
         def doomed(entry: IotlbEntry) -> bool:
-            same = entry.domain_id == domain_id and (entry.pasid or 0) == pasid
+            same = entry.domain_id == domain_id and entry.effective_pasid == pasid
             return same and entry.translation in _FIRST_STAGE and _meets(entry, address, mask)
 
         self._drop(doomed)
+        if not hint:
+            self._tables.drop(lambda entry: (entry.domain_id, entry.pasid) == (domain_id, pasid))
 
     def entries(self) -> list[IotlbEntry]:
         """What is cached, sorted."""
         return sorted((entry for ways in self._sets for entry in ways if entry is not None), key=_order)
+
+    def tables(self) -> list[TableEntry]:
+        """What the paging-structure caches hold, sorted."""
+        return sorted(self._tables, key=table_order)
+
+    def serving(self, source: Source, request: Request) -> TableCaches | None:
+        """The paging-structure caches as a walk for this request uses them; None where there are none."""
+        return self._tables.serving(source, request) if self.geometry.tables else None
 
 
 def _tags(entry: IotlbEntry) -> tuple[object, ...]:
     return (
         entry.source_id,
         entry.pasid,
+        entry.effective_pasid,
         entry.domain_id,
         entry.translation,
         entry.privileged,

@@ -109,7 +109,7 @@ class SourceCaches:
         if isinstance(found, (Source, Fault)):
             return found
         entry = self._pasid_entry(context, found, request)
-        return entry if isinstance(entry, Fault) else from_pasid_entry(entry, context, request)
+        return entry if isinstance(entry, Fault) else from_pasid_entry(entry, context, request, found)
 
     def context(self, request: Request, rtaddr: int) -> ContextEntry | Fault:
         """The context entry of a request's source-id, for who asks no more of its source."""

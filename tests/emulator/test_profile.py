@@ -66,9 +66,11 @@ def test_words_may_be_numbers_or_fields() -> None:
 
 
 def test_caches_have_a_size_of_their_own() -> None:
-    text = GOOD + "iotlb: {sets: 16, ways: 2}\ncontext_cache: 3\npasid_cache: 4\n"
+    text = GOOD + "iotlb: {sets: 16, ways: 2}\ncontext_cache: 3\npasid_cache: 4\npaging_structure_cache: 32\n"
     profile = parse_profile(text, "mine")
-    assert profile.iotlb == IotlbGeometry(16, 2)
+    assert profile.iotlb == IotlbGeometry(16, 2, tables=32)
+    dropping = text.replace("ways: 2", "ways: 2, replacement: drop-all, entries: 20")
+    assert parse_profile(dropping, "mine").iotlb == IotlbGeometry(16, 2, limit=20, tables=32)
     assert (profile.context_cache, profile.pasid_cache) == (3, 4)
 
 
@@ -106,7 +108,14 @@ def test_asking_for_an_unknown_behaviour_is_an_error() -> None:
         (("haw: 46", "haw: 46\nperformance_counters: 3"), "performance_counters: expected a number from 0 to 2"),
         (("explains: for a test", "explains: 7"), "mine: explains: expected words, got 7"),
         (("haw: 46", "haw: 46\niotlb: {sets: 3}"), "mine: iotlb.sets: 3 is not a power of two"),
-        (("haw: 46", "haw: 46\niotlb: 7"), "mine: iotlb: expected sets and ways, got 7"),
+        (("haw: 46", "haw: 46\niotlb: 7"), "mine: iotlb: expected sets, ways, replacement, entries, got 7"),
+        (("haw: 46", "haw: 46\niotlb: {replacement: lru}"), "mine: iotlb.replacement: expected round-robin, or drop"),
+        (("haw: 46", "haw: 46\niotlb: {replacement: drop-all}"), "mine: iotlb.replacement: expected round-robin, or"),
+        (
+            ("haw: 46", "haw: 46\niotlb: {entries: 7}"),
+            "mine: iotlb.replacement: expected round-robin, or drop-all with",
+        ),
+        (("haw: 46", "haw: 46\npaging_structure_cache: 3"), "mine: paging_structure_cache: 3 is not a power of two"),
         (("haw: 46", "haw: 46\nbehaviours: compress"), "mine: behaviours: expected a list of names"),
         (("haw: 46", "haw: 46\nbehaviours: [compress_fault]"), "did you mean compress_faults"),
         (("name: mine", "name: [mine"), "mine: not YAML"),
