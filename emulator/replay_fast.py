@@ -83,6 +83,7 @@ class FastReplay:
     def _release(self, pages: tuple[Gpa, ...]) -> None:
         if pages:
             layer = self._run.machine.layer
+            layer.pages.unlinked += len(pages)
             layer.supply.give_back(pages)
             layer.pages.released(len(pages))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from emulator.engine import Engine
-from emulator.mapping.domain import BeyondWidth, Domain, DomainIds, TableShape
+from emulator.mapping.domain import BeyondWidth, Domain, DomainIds, NoAddress, TableShape
 from emulator.mapping.driver import UnitDriver
 from emulator.mapping.flush.policy import InvalidationPolicy
 from emulator.mapping.supply import PageSupply
@@ -25,7 +25,7 @@ def failure_cause(error: MappingError) -> str:
     match error:
         case OutOfPages():
             return "page"
-        case BeyondWidth():
+        case BeyondWidth() | NoAddress():
             return "address"
         case AlreadyMapped():
             return "overlap"

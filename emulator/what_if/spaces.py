@@ -1,0 +1,117 @@
+"""The domains of a run: those of the trace, or one for all devices; with addresses as recorded, or from an allocator.
+
+The trace says which devices share a domain. Its spaces become domains of their own (with a tag in the IOTLB, Raj 2007),
+or all become one: the window of a GART, or of a sparc IOMMU, is the same for every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emulator.machine import Machine
+from emulator.mapping.addresses import MSI_WINDOW, AddressPlan, AddressSpace, AddressSpaces
+from emulator.mapping.domain import Domain
+from emulator.trace.spaces import Space
+from pagetables.address import SourceId
+from pagetables.errors import MappingError
+
+__all__ = ["RECORDED", "Spaces"]
+
+RECORDED = "recorded"
+STAND_IN_BUS = 0xFE  # requesters for spaces that no event ascribes to a device
+
+
+class Spaces:
+    """Domains by space of the trace. `direct` are ranges (start, size) mapped to themselves, which no allocator may
+    hand out."""
+
+    def __init__(self, machine: Machine, spaces: Sequence[Space], direct: Sequence[tuple[int, int]] = ()) -> None:
+        settings = machine.settings
+        self.shared = settings.window == "shared"
+        self.addresses: AddressSpaces | None = None
+        self.stand_ins: dict[int, SourceId] = {}
+        self._machine, self._spaces = machine, spaces
+        self.domains: dict[int, Domain] = {}  # by key
+        self._of_source: dict[SourceId, Domain] = {}
+        if settings.iova != RECORDED:
+            plan = AddressPlan(
+                settings.iova,
+                dict(settings.iova_options),
+                reserved=_joined([MSI_WINDOW, *direct]),
+                one_window=self.shared,
+            )
+            self.addresses = AddressSpaces(machine.layer, machine.clock, plan)
+
+    @property
+    def count(self) -> int:
+        """How many domains there are: each has a root table."""
+        return len(self.domains)
+
+    def key(self, space: int) -> int:
+        """The number under which what belongs to the domain of a space is kept."""
+        return 0 if self.shared else space
+
+    def domain(self, space: int) -> Domain:
+        """The domain of a space, made when it is first needed; a MappingError if there is no page for its root."""
+        key = self.key(space)
+        domain = self.domains.get(key)
+        if domain is None:
+            domain = self.domains[key] = self._make(space)
+        if not self._spaces[space].devices and space not in self.stand_ins:
+            self._attach_stand_in(space, domain)
+        return domain
+
+    def window(self, space: int) -> AddressSpace | None:
+        """The addresses of the domain of a space; None if they are as recorded."""
+        return None if self.addresses is None else self.addresses.space(self.key(space))
+
+    def attach(self, space: int, source: SourceId) -> bool:
+        """`source` translates through the domain of `space` from now on; False if there is no page for it."""
+        try:
+            domain = self.domain(space)
+        except MappingError:
+            return False
+        if self._of_source.get(source) is not domain:
+            self.detach(source)
+            self._machine.layer.attach(domain, source)
+            self._of_source[source] = domain
+        return True
+
+    def detach(self, source: SourceId) -> bool:
+        """`source` translates through nothing from now on; False if it did not before."""
+        domain = self._of_source.pop(source, None)
+        if domain is not None:
+            self._machine.layer.detach(domain, source)
+        return domain is not None
+
+    def requester(self, space: int) -> SourceId | None:
+        """A device that reaches the domain of `space` now: one of the space's own, else its stand-in, else nobody."""
+        domain = self.domains.get(self.key(space))
+        for source in self._spaces[space].devices:
+            if domain is not None and self._of_source.get(source) is domain:
+                return source
+        return self.stand_ins.get(space)
+
+    def _make(self, space: int) -> Domain:
+        wanted = None if self.shared else self._spaces[space].domain_id
+        if self.addresses is None:
+            return self._machine.layer.create_domain(wanted)
+        return self.addresses.space(self.key(space), wanted).domain
+
+    def _attach_stand_in(self, space: int, domain: Domain) -> None:
+        number = len(self.stand_ins)
+        source = SourceId((STAND_IN_BUS - (number >> 8)) << 8 | number & 0xFF)
+        self.stand_ins[space] = source
+        self._machine.layer.attach(domain, source)
+
+
+def _joined(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    # Ranges that touch or overlap become one: an allocator reserves each page once.
+    joined: list[tuple[int, int]] = []
+    for start, size in sorted(ranges):
+        if joined and start <= sum(joined[-1]):
+            first, length = joined[-1]
+            joined[-1] = (first, max(length, start + size - first))
+        else:
+            joined.append((start, size))
+    return tuple(joined)
