@@ -31,7 +31,13 @@ __all__ = [
 GROUP = "vtd.bounce"
 NO_MASK = (1 << 64) - 1  # a device that reaches everything
 NONE = "none"
-_BUILT_IN: tuple[EntryPoint, ...] = ()
+_HERE = "emulator.mapping.bounce"
+_BUILT_IN = (
+    EntryPoint("sa1111", f"{_HERE}.sa1111:make", GROUP),
+    EntryPoint("dmabounce", f"{_HERE}.dmabounce:make", GROUP),
+    EntryPoint("swiotlb", f"{_HERE}.swiotlb:make", GROUP),
+    EntryPoint("swiotlb-dynamic", f"{_HERE}.swiotlb:make_dynamic", GROUP),
+)
 
 
 class NoBounceBuffer(VtdError):
