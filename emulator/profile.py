@@ -47,6 +47,10 @@ BEHAVIOURS: dict[str, str] = {
     "read_interrupt_range": "reads of the interrupt range succeed, and yield zeros",
     "missing_devices_complete": "a device-TLB invalidation to a source-id without a device-TLB counts as completed",
     "device_tlb_without_dt": "device-TLB invalidations without PASID are accepted, and do nothing, where ECAP.DT=0",
+    "resume_on_tail_write": "after IQE the queue goes on at the next write of IQT, not when IQE is cleared",
+    "no_queue_error_record": "IQERCD always reads 0",
+    "keep_queue_enabled": "QIE can only be cleared when the queue is empty and its last descriptor was a wait",
+    "hang_register_commands": "while the queue is enabled CCMD and IOTLB do nothing, and ICC and IVT stay set",
     "bare_wait_is_an_error": "a wait descriptor without any flag stops the queue",
     "ats_interrupt_range_faults": "translation requests to the interrupt range fault; else they get U=1, W=1",
 }

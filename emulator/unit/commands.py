@@ -141,6 +141,8 @@ class CommandedUnit(AuxiliaryRegisters):
         self.gsts = self.gsts.replace(rtps=1)
 
     def _enable_queue(self, enabled: bool) -> None:
+        if not enabled and self.profile.behaves("keep_queue_enabled") and not self._queue.ended_in_wait:
+            return
         self.gsts = self.gsts.replace(qies=int(enabled))
         if enabled:
             self._queue.enable()
@@ -155,15 +157,19 @@ class CommandedUnit(AuxiliaryRegisters):
     def _context_command(self, command: ContextCommand, old: ContextCommand) -> None:
         if "ccmd" in self._commanding:  # the register is read-only until the command is done
             self.ccmd = old
-        elif command.icc:
+        elif command.icc and not self._hangs:
             self._command_after("ccmd", lambda: self._invalidate_contexts(command))
 
     @on_write(UnitRegisters.iotlb_command)
     def _iotlb_command(self, command: IotlbCommand, old: IotlbCommand) -> None:
         if "iotlb" in self._commanding:
             self.iotlb_command = old
-        elif command.ivt:
+        elif command.ivt and not self._hangs:
             self._command_after("iotlb", lambda: self._invalidate_translations(command))
+
+    @property
+    def _hangs(self) -> bool:
+        return bool(self.gsts.qies) and self.profile.behaves("hang_register_commands")
 
     def _command_after(self, name: str, action: Callable[[], None]) -> None:
         def due() -> None:
@@ -194,7 +200,7 @@ class CommandedUnit(AuxiliaryRegisters):
     def _fault_status_cleared(self, new: FaultStatus, old: FaultStatus) -> None:
         self._faults.cleared()
         if (old.iqe and not new.iqe) or (old.ite and not new.ite):
-            self._queue.run()
+            self._queue.resume()
 
     @on_write(UnitRegisters.frcd, "f")
     def _fault_record_cleared(self, new: FaultRecord, old: FaultRecord) -> None:

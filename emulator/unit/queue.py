@@ -82,6 +82,8 @@ class InvalidationQueue:
         self._turn: _Turn | None = None
         self._waits: list[_Waiting] = []
         self._postponed: list[_Postponed] = []
+        behaves = registers.profile.behaves
+        self._resumes, self._names_errors = not behaves("resume_on_tail_write"), not behaves("no_queue_error_record")
         devices.settled, devices.timed_out = self._settled, self._timed_out
 
     def use_tables(self, mode: int) -> None:
@@ -147,6 +149,20 @@ class InvalidationQueue:
             else:
                 self._begin(word)
 
+    def resume(self) -> None:
+        """Software cleared IQE or ITE."""
+        if self._resumes:
+            self.run()
+
+    @property
+    def ended_in_wait(self) -> bool:
+        """True if the queue is empty and the descriptor before the head is a wait."""
+        state = self.state
+        if state is None or self._head() != self._tail():
+            return False
+        before = (self._head() - state.slot) % state.size
+        return self._memory.contains(state.base + before, 1) and self._memory.read(state.base + before, 1)[0] & 0xF == 5
+
     def _may_fetch(self) -> bool:
         if UnitRegisters.fsts.value(self._registers) & _STOPPED or self._turn is not None:
             return False
@@ -184,7 +200,8 @@ class InvalidationQueue:
         return self._tail_error(state)
 
     def _stop(self, error: QueueError) -> None:
-        self._registers.iqercd = self._registers.iqercd.replace(iqei=error)
+        if self._names_errors:
+            self._registers.iqercd = self._registers.iqercd.replace(iqei=error)
         self._faults.queue_error(iqe=1)
 
     def _fetch(self, state: QueueState) -> Word | QueueError:
