@@ -10,7 +10,7 @@ from pagetables.errors import MappingError, OutOfPages, VtdError
 from pagetables.mapper import PageTable, Stage, TableAllocator, TableMapper
 from pagetables.memory import PhysicalMemory
 
-__all__ = ["BeyondWidth", "Domain", "DomainIds", "NoDomainId", "TableShape"]
+__all__ = ["BeyondWidth", "Domain", "DomainIds", "NoAddress", "NoDomainId", "TableShape"]
 
 FIRST_DOMAIN_ID = 2  # 0 tags absent entries in caching mode, 1 is pass-through and shared virtual addresses
 
@@ -21,6 +21,10 @@ class NoDomainId(VtdError):
 
 class BeyondWidth(MappingError):
     """A range that the domain's tables cannot reach, or an address too wide for the unit."""
+
+
+class NoAddress(MappingError):
+    """The address allocator has no run of free pages that fits."""
 
 
 class DomainIds:

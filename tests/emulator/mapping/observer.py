@@ -80,10 +80,10 @@ class WatchedSupply(SystemSupply):
 class World:
     """A mapping layer with address spaces over a watched unit."""
 
-    def __init__(self, plan: AddressPlan, policy: str, stage: Stage = Stage.SECOND, levels: int = 4, **options):
+    def __init__(self, plan: AddressPlan, policy: str, levels: int = 4, cap: int = PSI, **options):
         self.clock, self.observer = Clock(), Observer()
         self.memory = PhysicalMemory([(0, 256 << 20)])
-        self.unit = WatchedUnit(self.memory, cap=PSI)
+        self.unit = WatchedUnit(self.memory, cap=cap)
         self.unit.observer = self.observer
         zone = Zone(self.clock, KERNEL, 64 << 20)
         self.driver = UnitDriver(self.memory, self.unit, SystemSupply(zone, Gfp.KERNEL))
@@ -92,7 +92,7 @@ class World:
         self.policy = make_policy(policy, self.driver, self.supply, self.clock, options)
         engine = load_engine("python")
         self.layer = MappingLayer(
-            self.memory, self.driver, engine, self.supply, self.policy, TableShape(stage, levels, ONLY_4K)
+            self.memory, self.driver, engine, self.supply, self.policy, TableShape(Stage.SECOND, levels, ONLY_4K)
         )
         self.driver.enable()
         self.unit.fetched.clear()
