@@ -13,6 +13,7 @@ from cli.render import emit_json, progress
 if TYPE_CHECKING:
     from emulator.settings import Settings
     from emulator.trace import Trace
+    from emulator.trace.alignment import Alignment
 
 DONE, FOUND = 0, 1
 
@@ -26,6 +27,7 @@ DONE, FOUND = 0, 1
 @click.option("--flush", metavar="F", help="When unmapped ranges are invalidated: strict, percpu, list ...")
 @click.option("--engine", metavar="E", help="Who executes: native or python.")
 @click.option("--until", metavar="EVENT", help="Stop after event #N, or at the time 12.5s.")
+@click.option("--accesses", metavar="LOG", help="Device accesses: QEMU's vtd_* log of the traced guest.")
 @click.option("--dump", metavar="OUT.elf", help="Save memory and registers as they are at the end.")
 @json_option
 def command(
@@ -33,15 +35,16 @@ def command(
     machine: Path | None,
     assigned: tuple[str, ...],
     until: str | None,
+    accesses: str | None,
     dump: str | None,
     as_json: bool,
     **axes: str | None,
 ) -> int:
     """Replay DMA traces on an emulated unit, and report.
 
-    Each map and unmap of TRACE (ftrace text, trace-cmd report or JSON Lines; .gz, .xz and .zst as they are; - is
-    standard input) is done again: tables are written as bytes, table pages come from a pool, the unit is told by
-    descriptors in its queue. Several traces are merged by time.
+    Each map and unmap of TRACE (ftrace text, trace-cmd report, perf script, JSON Lines or Parquet; .gz, .xz and .zst
+    as they are; - is standard input) is done again: tables are written as bytes, table pages come from a pool, the
+    unit is told by descriptors in its queue. Several traces are merged by time.
 
     \b
     Settings (--set, or in YAML):
@@ -64,14 +67,14 @@ def command(
             "--dump needs a file: an image is written out of order, which standard output cannot take"
         )
     settings = _settings(machine, assigned, axes)
-    trace = _read(traces, until)
+    trace, alignment = _read(traces, until, accesses)
     with progress("replaying", len(trace.columns)) as done:
         run = Replay(trace, settings, done)
         report = run.run()
     if dump is not None:
         run.machine.save(dump)
     if as_json:
-        emit_json(report.as_dict())
+        emit_json(report.as_dict() | ({"alignment": alignment.as_dict()} if alignment is not None else {}))
     else:
         from cli.replay_report import show
 
@@ -88,7 +91,7 @@ def _settings(machine: Path | None, assigned: tuple[str, ...], axes: dict[str, s
     return Settings.of(values)
 
 
-def _read(paths: tuple[str, ...], until: str | None) -> Trace:
+def _read(paths: tuple[str, ...], until: str | None, accesses: str | None) -> tuple[Trace, Alignment | None]:
     from emulator.trace import read_traces
 
     with progress("reading", None) as done:
@@ -100,4 +103,9 @@ def _read(paths: tuple[str, ...], until: str | None) -> Trace:
             before = events
 
         trace = read_traces(paths, tell)
-    return trace if until is None else trace.until(until)
+    alignment = None
+    if accesses is not None:
+        from emulator.trace.alignment import merge_accesses
+
+        trace, alignment = merge_accesses(trace, accesses)
+    return trace if until is None else trace.until(until), alignment

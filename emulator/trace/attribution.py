@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 from emulator.trace.announced import Announcements, Expected
 from emulator.trace.columns import NO_SPACE, Rows
-from emulator.trace.event import READ, WRITE, CacheTag, Event, Kind, Segments, SpaceRef
+from emulator.trace.descriptors import Descriptors
+from emulator.trace.event import READ, WRITE, CacheTag, Descriptor, Event, Kind, Segments, SpaceRef
 from emulator.trace.generations import Signs, StandIns, page_range
 from emulator.trace.spaces import SpaceBook
 from pagetables.address import PAGE_SIZE
@@ -64,6 +65,7 @@ class Attributor:
             dict
         )  # task -> iova -> maps, latest last
         self.announced = Announcements()
+        self.descriptors = Descriptors()
         self.attachers: dict[
             int, dict[int, int]
         ] = {}  # task -> spaces it attached devices to, with the row of the attach
@@ -90,6 +92,7 @@ class Attributor:
             Kind.GROUP_ADD: self._group,
             Kind.GROUP_REMOVE: self._group,
             Kind.SPACE: self._declare,
+            Kind.QI_SUBMIT: self._submit,
         }
         self._handlers = [handlers.get(Kind(kind)) if kind else None for kind in range(len(Kind) + 1)]
 
@@ -256,6 +259,10 @@ class Attributor:
     def _explain(self, row: int, space: int) -> None:
         self.rows.space[row] = space
         self.announced.explained(row, space)
+
+    def _submit(self, event: Event) -> None:
+        if isinstance(event.detail, Descriptor):
+            self.descriptors.add(self.events, event.detail)
 
     def _dma_map(self, event: Event) -> None:
         start, end = page_range(event.iova, event.size)

@@ -76,7 +76,7 @@ def _finish(files: tuple[str, ...], readers: list[Reader], found: Attributor, sk
     counted: dict[Kind, int] = {
         kind: found.kinds[kind] for kind in Kind if found.kinds[kind] and kind is not Kind.SPACE
     }
-    return Trace(files, columns, spaces, skipped, tuple(notes), found.events, rule, counted)
+    return Trace(files, columns, spaces, skipped, tuple(notes), found.events, rule, counted, found.descriptors)
 
 
 def _losses(readers: list[Reader]) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from emulator.trace.columns import Columns
+from emulator.trace.descriptors import Descriptors
 from emulator.trace.event import REPLAYED, Kind
 from emulator.trace.skipped import SkippedLines
 from emulator.trace.spaces import Space
@@ -29,7 +30,7 @@ class Trace:
 
     `events` counts all event lines, used or not; they are numbered from 1 in merged order (the column `event`).
     `kernel_rule` says how the recording kernel writes leaves: before 7 each leaf gets R, from 7 on it gets what the
-    mapping asked for. `kinds` counts the event lines by kind.
+    mapping asked for. `kinds` counts the event lines by kind. `descriptors` are those of qi_submit events.
     """
 
     files: tuple[str, ...]
@@ -40,6 +41,7 @@ class Trace:
     events: int
     kernel_rule: KernelRule
     kinds: Mapping[Kind, int]
+    descriptors: Descriptors = field(default_factory=Descriptors)
 
     @property
     def applied_counts(self) -> dict[str, int]:
@@ -63,6 +65,4 @@ class Trace:
         return self._cut(columns.take(columns.time_ns <= min(ns, (1 << 64) - 1)))
 
     def _cut(self, columns: Columns) -> Trace:
-        return Trace(
-            self.files, columns, self.spaces, self.skipped, self.notes, self.events, self.kernel_rule, self.kinds
-        )
+        return replace(self, columns=columns)
