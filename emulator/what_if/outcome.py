@@ -52,8 +52,8 @@ class Outcome:
     below_ns: Mapping[str, int] = _metric("time that free memory was below each watermark: min, low, high")
     lowest_free: int = _metric("fewest free pages of the system")
     stale_window: Mapping[str, int] = _metric(
-        "unmapped ranges the unit had not been told of: how many, for how long, how many still are; accesses counts "
-        "those of devices that hit one"
+        "unmapped ranges the unit had not been told of: how many, for how long (those of the end until the end), how "
+        "many still were then (pending), accesses of devices that hit one"
     )
     accesses: Mapping[str, int] = _metric(
         "by devices: made; answered by a stale entry (hits), the oldest of them; stopped by a fault (blocked)"

@@ -141,7 +141,7 @@ class Placing:
         ops = self._ops
         gpa, size, access = ops.piece_gpa[piece], ops.piece_size[piece], ops.piece_access[piece] & 3
         self.unknown_access += not access
-        if self._bouncer is not None:
+        if self._bouncer is not None and not self._buffers.direct[ops.buffer[op]]:
             bounced = self._bouncer.prepare(gpa, size, access or 3, cpu=ops.cpu[op])
             if bounced is not None:
                 self._bounced[piece] = bounced
@@ -152,7 +152,8 @@ class Placing:
         allowed = domain.table.leaf_levels if levels is None else domain.table.leaf_levels & levels | {1}
         leaves = self.occupancy.map(self._spaces.key(ops.space[op]), iova, gpa, size, allowed)
         self._meter.spend("map.first")
-        self._meter.spend("map.next", leaves - 1)
+        if leaves > 1:
+            self._meter.spend("map.next", leaves - 1)
 
     def _undo(self, op: int, domain: Domain, start: int, size: int) -> None:
         if size:
@@ -163,7 +164,8 @@ class Placing:
     def _unmap_range(self, domain: Domain, space: int, iova: int, size: int, cpu: int) -> None:
         leaves = self.occupancy.unmap(self._spaces.key(space), iova, size)
         self._meter.spend("unmap.first")
-        self._meter.spend("unmap.next", max(leaves - 1, 0))
+        if leaves > 1:
+            self._meter.spend("unmap.next", leaves - 1)
         self._layer.unmap(domain, Iova(iova), size, cpu)
 
     def _finish_bounces(self, buffer: int, first: int = 0, end: int = sys.maxsize) -> None:

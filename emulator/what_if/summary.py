@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,16 @@ _LOCKS = ("global", "pool", "cpu", "depot")
 
 
 def summary(run: Runner, elapsed: float) -> Outcome:
-    """The outcome of `run`, which took `elapsed` seconds."""
+    """The outcome of `run`, which took `elapsed` seconds. What still waits for its flush gets it, last of all, so that
+    its age counts; no other number has it."""
+    outcome = _outcome(run, elapsed)
+    window, pending = run.machine.policy.window, run.machine.policy.window.pending
+    run.machine.policy.flush()
+    closed = {**window.as_dict(), "pending": pending, "accesses": run.devices.counts.hits}
+    return replace(outcome, stale_window=closed)
+
+
+def _outcome(run: Runner, elapsed: float) -> Outcome:
     settings, machine = run.settings, run.machine
     zone, window = machine.zone, machine.policy.window
     events = len(run.ops.piece_gpa)
@@ -50,7 +60,7 @@ def summary(run: Runner, elapsed: float) -> Outcome:
         table_pages=machine.layer.pages.as_dict(),
         below_ns=dict(zone.statistics.below_ns),
         lowest_free=zone.statistics.lowest_free,
-        stale_window={**window.as_dict(), "accesses": run.devices.counts.hits},
+        stale_window={},
         accesses=run.devices.counts.as_dict(),
         reused_before_flush=_reused(run),
         freed_before_flush=window.pages_freed_early,

@@ -31,11 +31,12 @@ class FlushEveryMap(LazyOnWrap):
     def _prepare(self) -> None:
         super()._prepare()
         self._fresh = False  # a flush was done for the map that comes, and nothing unmapped since
+        self._continues: tuple[Domain, int] | None = None  # where the next piece of the list mapped last would begin
 
     def unmapped(self, domain: Domain, iova: int, size: int, freed: tuple[Gpa, ...], cpu: int) -> None:
         """Remember the range, and keep its pages."""
         super().unmapped(domain, iova, size, freed, cpu)
-        self._fresh = False
+        self._fresh, self._continues = False, None
 
     def demand(self, domain: Domain) -> None:
         """The flush for the map that comes."""
@@ -44,7 +45,9 @@ class FlushEveryMap(LazyOnWrap):
             self._fresh = True
 
     def mapped(self, domain: Domain, iova: int, size: int) -> None:
-        """Flush, unless that was done when the address was asked for."""
-        self.demand(domain)
-        self._fresh = False
+        """Flush, unless that was done when the address was asked for, or the range continues the one mapped before it,
+        as the pieces of a scatter list do: the list is one map."""
+        if self._continues != (domain, iova):
+            self.demand(domain)
+        self._fresh, self._continues = False, (domain, iova + size)
         super().mapped(domain, iova, size)

@@ -219,8 +219,18 @@ def test_the_flush_every_map_policy_flushes_on_the_map_side_only() -> None:
     bench.policy.mapped(bench.domain, 0x1000, 0x1000)
     assert bench.granularities() == [GLOBAL] * 2
     assert bench.policy.window.reused_before_flush == 0
-    bench.policy.mapped(bench.domain, 0x2000, 0x1000)
+    bench.policy.mapped(bench.domain, 0x3000, 0x1000)
     assert bench.granularities() == [GLOBAL] * 3
+
+
+def test_pieces_of_a_scatter_list_are_one_map_to_the_flush_every_map_policy() -> None:
+    bench = Bench("flush-every-map")
+    for piece in (0x1000, 0x2000, 0x3000):
+        bench.policy.mapped(bench.domain, piece, 0x1000)
+    assert bench.granularities() == [GLOBAL]
+    bench.unmap(0x1000)
+    bench.policy.mapped(bench.domain, 0x4000, 0x1000)  # continues the list, but something was unmapped meanwhile
+    assert bench.granularities() == [GLOBAL] * 2
 
 
 def test_an_unmap_between_the_demand_and_the_map_asks_the_flush_every_map_policy_again() -> None:
