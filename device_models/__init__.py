@@ -1,1 +1,1 @@
-"""Things that do DMA, QEMU-style."""
+"""Things that do DMA, and the machine they sit in: typed devices, memory regions, PCI, interrupts, as QEMU has them."""

@@ -1,0 +1,1 @@
+"""PCI: functions, buses, bridges, and how software reaches them."""

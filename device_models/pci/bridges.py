@@ -1,0 +1,165 @@
+"""Bridges: PCI-to-PCI, PCIe root port, PCIe-to-PCI. Each has a bus behind it and windows of addresses that lead there.
+
+Bus numbers and windows are software's to set. A window whose limit lies below its base is closed.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from device_models.memory_region import MemoryRegion
+from device_models.options import OptionError
+from device_models.pci.bars import BAR_PRIORITY
+from device_models.pci.bus import PciBus
+from device_models.pci.config_space import Command, Offset
+from device_models.pci.extended import PCIE_TO_PCI, ROOT_PORT, add_express_capability
+from device_models.pci.function import PciFunction
+from device_models.properties import Unsigned
+
+__all__ = ["Bridge", "PciBridge", "PcieRootPort", "PcieToPciBridge"]
+
+RED_HAT_QUMRANET = 0x1B36
+PCI_TO_PCI = 0x0604
+TYPE_1 = 1
+_WINDOW_MASK, _WIDE = 0xFFF0, 1
+_MIB, _PORTS = 20, 12
+
+
+class Bridge(PciFunction):
+    """A function with a bus behind it, which has the bridge's id for its name."""
+
+    VENDOR, CLASS, HEADER = RED_HAT_QUMRANET, PCI_TO_PCI, TYPE_1
+    BEHIND_IS_EXPRESS: ClassVar[bool] = False
+
+    def realize(self) -> None:
+        """Declare the type 1 header and make the bus."""
+        super().realize()
+        config = self.config
+        config.allow(Offset.PRIMARY_BUS, 4, 0xFFFF_FFFF)
+        config.allow(Offset.IO_BASE, 2, 0xF0F0)
+        config.clear_by_one(0x1E, 2, 0xF900)
+        config.allow(Offset.MEMORY_BASE, 4, _WINDOW_MASK << 16 | _WINDOW_MASK)
+        config.allow(Offset.PREFETCH_BASE, 4, _WINDOW_MASK << 16 | _WINDOW_MASK)
+        config.set(Offset.PREFETCH_BASE, 4, _WIDE << 16 | _WIDE)
+        config.allow(Offset.PREFETCH_BASE_HIGH, 8, (1 << 64) - 1)
+        config.allow(Offset.BRIDGE_CONTROL, 2, 0x0A5F if self.EXPRESS else 0x0BFF)
+        name = self.id or f"{'pcie' if self.BEHIND_IS_EXPRESS else 'pci'}.{len(self.machine.buses)}"
+        self.secondary = PciBus(name, self.BEHIND_IS_EXPRESS, self)
+        self.machine.buses[name] = self.secondary
+        self._windows = {
+            "pci_bridge_io": MemoryRegion.of(self.secondary.ports, "pci_bridge_io", 0, 0),
+            "pci_bridge_mem": MemoryRegion.of(self.secondary.memory, "pci_bridge_mem", 0, 0),
+            "pci_bridge_pref_mem": MemoryRegion.of(self.secondary.memory, "pci_bridge_pref_mem", 0, 0),
+        }
+
+    def reset(self) -> None:
+        """Bus numbers and windows are gone."""
+        super().reset()
+        self._open_windows()
+
+    def unrealize(self) -> None:
+        """The bus goes, and everything on it must be gone before."""
+        if self.secondary is not None:
+            if self.secondary.functions:
+                raise OptionError(f"Bus '{self.secondary.name}' is not empty")
+            for window in self._windows.values():
+                if window.container is not None:
+                    window.container.remove(window)
+                window.forget()
+            self.machine.buses.pop(self.secondary.name, None)
+        super().unrealize()
+
+    def config_write(self, offset: int, size: int, value: int) -> None:
+        """Software writes: windows open, move and close."""
+        super().config_write(offset, size, value)
+        self._open_windows()
+
+    def forwards_bus(self, number: int) -> bool:
+        """True if configuration requests for bus `number` go through here."""
+        secondary, subordinate = (self.config.get(at, 1) for at in (Offset.SECONDARY_BUS, Offset.SUBORDINATE_BUS))
+        return bool(secondary) and secondary <= number <= subordinate
+
+    def windows(self) -> dict[str, tuple[int, int]]:
+        """Name, base and last address of each window as the registers say it, open or not."""
+        get = self.config.get
+        io = (get(Offset.IO_BASE, 1) & 0xF0) << 8, (get(Offset.IO_LIMIT, 1) & 0xF0) << 8 | (1 << _PORTS) - 1
+        memory = _span(get(Offset.MEMORY_BASE, 2), get(Offset.MEMORY_LIMIT, 2), 0, 0)
+        prefetch = _span(
+            get(Offset.PREFETCH_BASE, 2),
+            get(Offset.PREFETCH_LIMIT, 2),
+            get(Offset.PREFETCH_BASE_HIGH, 4),
+            get(Offset.PREFETCH_LIMIT_HIGH, 4),
+        )
+        return {"pci_bridge_io": io, "pci_bridge_mem": memory, "pci_bridge_pref_mem": prefetch}
+
+    def _open_windows(self) -> None:
+        if self.bus is None:
+            return
+        command = self.config.get(Offset.COMMAND, 2)
+        for name, (base, last) in self.windows().items():
+            io = name == "pci_bridge_io"
+            window, parent = self._windows[name], self.bus.ports if io else self.bus.memory
+            parent.remove(window)
+            if last >= base and command & (Command.IO if io else Command.MEMORY):
+                window.retarget(base, last - base + 1)
+                parent.add(window, base, BAR_PRIORITY)
+
+
+def _span(base: int, limit: int, base_high: int, limit_high: int) -> tuple[int, int]:
+    start = (base & _WINDOW_MASK) << 16 | base_high << 32
+    return start, (limit & _WINDOW_MASK) << 16 | limit_high << 32 | (1 << _MIB) - 1
+
+
+class PciBridge(Bridge):
+    """Conventional PCI on both sides."""
+
+    TYPE = "pci-bridge"
+    EXPLAINS = "Standard PCI Bridge"
+    DEVICE = 0x0001
+    PIN = 1
+    chassis_nr = Unsigned(8, 0, name="chassis_nr")
+
+    def realize(self) -> None:
+        """A bridge needs the number of its chassis, as QEMU's does."""
+        if not self.chassis_nr:
+            raise OptionError(
+                "Bridge chassis not specified. Each bridge is required to be assigned a unique chassis id > 0."
+            )
+        super().realize()
+
+
+class PcieRootPort(Bridge):
+    """A root port: a link with one device behind it."""
+
+    TYPE = "pcie-root-port"
+    EXPLAINS = "PCI Express Root Port"
+    DEVICE = 0x000C
+    PIN = 1
+    EXPRESS = True
+    BEHIND_IS_EXPRESS = True
+    port = Unsigned(8, 0)
+    chassis = Unsigned(8, 0)
+    slot = Unsigned(16, 0)
+
+    def realize(self) -> None:
+        """Add MSI-X, whose table is BAR 0, and the express capability."""
+        super().realize()
+        table = MemoryRegion("pcie-root-port-msix", 0x1000)
+        self.add_bar(0, table)
+        self.add_msix(table, 0, 1, offset=0x48)
+        add_express_capability(self.config, ROOT_PORT, 0x54)
+
+
+class PcieToPciBridge(Bridge):
+    """PCI Express above, conventional PCI below: everything behind it is one requester."""
+
+    TYPE = "pcie-pci-bridge"
+    EXPLAINS = "PCIe-to-PCI bridge: all devices behind it share one requester id"
+    DEVICE = 0x000E
+    PIN = 1
+    EXPRESS = True
+
+    def realize(self) -> None:
+        """Add the express capability."""
+        super().realize()
+        add_express_capability(self.config, PCIE_TO_PCI)

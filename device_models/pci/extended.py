@@ -1,0 +1,121 @@
+"""Capabilities of PCI Express: the express capability itself, and ATS, PASID and page requests in extended space.
+
+The extended ones let software enable what a unit then has to serve: `enabled` says what a device may do. Layouts:
+PCI Express Base Specification, chapters on ATS, PASID and PRI.
+"""
+
+from __future__ import annotations
+
+from device_models.pci.config_space import ConfigSpace
+
+__all__ = ["ENDPOINT", "PCIE_TO_PCI", "ROOT_PORT", "Ats", "PageRequests", "Pasids", "add_express_capability"]
+
+EXPRESS, ATS, PAGE_REQUEST, PASID = 0x10, 0x0F, 0x13, 0x1B
+ENDPOINT, ROOT_PORT, PCIE_TO_PCI = 0, 4, 7
+_EXPRESS_SIZE = 0x3C
+_VERSION_2 = 2
+_ROLE_BASED_ERRORS = 0x8000
+_DEVICE_CONTROL = 0x0F  # error reporting
+_LINK = 0x11  # one lane of 2.5 GT/s
+_ATS_ENABLE, _PRI_ENABLE = 0x8000, 1
+_STOPPED = 0x100
+
+
+def add_express_capability(config: ConfigSpace, port_type: int, offset: int = 0) -> int:
+    """A version 2 express capability of a port with a one-lane link; returns where it is."""
+    at = config.add_capability(EXPRESS, _EXPRESS_SIZE, offset)
+    config.set(at + 2, 2, _VERSION_2 | port_type << 4)
+    config.set(at + 4, 4, _ROLE_BASED_ERRORS)
+    config.allow(at + 8, 2, _DEVICE_CONTROL)
+    config.clear_by_one(at + 10, 2, _DEVICE_CONTROL)
+    config.set(at + 12, 4, _LINK)
+    config.set(at + 18, 2, _LINK)
+    return at
+
+
+class Ats:
+    """Address translation services: `depth` invalidations may be under way (0 says 32)."""
+
+    def __init__(self, config: ConfigSpace, depth: int = 0, page_aligned: bool = True, offset: int = 0) -> None:
+        self.config = config
+        self.offset = config.add_extended_capability(ATS, 1, 8, offset)
+        config.set(self.offset + 4, 2, depth & 0x1F | (0x20 if page_aligned else 0))
+        config.allow(self.offset + 6, 2, _ATS_ENABLE | 0x1F)
+
+    @property
+    def enabled(self) -> bool:
+        """True if the function may send translation requests and translated requests."""
+        return bool(self.config.get(self.offset + 6, 2) & _ATS_ENABLE)
+
+    @property
+    def smallest_shift(self) -> int:
+        """log2 of the smallest range that software wants translated or invalidated: 12 and up."""
+        return 12 + (self.config.get(self.offset + 6, 2) & 0x1F)
+
+
+class Pasids:
+    """PASIDs of `width` bits, with or without execute and privileged mode."""
+
+    def __init__(
+        self, config: ConfigSpace, width: int = 20, execute: bool = False, privileged: bool = False, offset: int = 0
+    ) -> None:
+        self.config = config
+        self.width = width
+        self.offset = config.add_extended_capability(PASID, 1, 8, offset)
+        config.set(self.offset + 4, 2, (2 if execute else 0) | (4 if privileged else 0) | width << 8)
+        config.allow(self.offset + 6, 2, 1 | (2 if execute else 0) | (4 if privileged else 0))
+
+    def _control(self, bit: int) -> bool:
+        return bool(self.config.get(self.offset + 6, 2) & bit)
+
+    @property
+    def enabled(self) -> bool:
+        """True if requests may carry a PASID."""
+        return self._control(1)
+
+    @property
+    def execute_enabled(self) -> bool:
+        """True if they may ask to execute."""
+        return self._control(2)
+
+    @property
+    def privileged_enabled(self) -> bool:
+        """True if they may ask for privileged access."""
+        return self._control(4)
+
+
+class PageRequests:
+    """The page request interface: up to `capacity` requests outstanding."""
+
+    def __init__(self, config: ConfigSpace, capacity: int = 32, pasid_required: bool = True, offset: int = 0) -> None:
+        self.config = config
+        self.offset = config.add_extended_capability(PAGE_REQUEST, 1, 16, offset)
+        config.allow(self.offset + 4, 2, _PRI_ENABLE)
+        config.set(self.offset + 6, 2, _STOPPED | (0x8000 if pasid_required else 0))
+        config.clear_by_one(self.offset + 6, 2, 3)
+        config.set(self.offset + 8, 4, capacity)
+        config.allow(self.offset + 12, 4, 0xFFFF_FFFF)
+
+    @property
+    def enabled(self) -> bool:
+        """True if the function may send page requests."""
+        return bool(self.config.get(self.offset + 4, 2) & _PRI_ENABLE)
+
+    @property
+    def allocation(self) -> int:
+        """How many requests software lets be outstanding."""
+        return min(self.config.get(self.offset + 12, 4), self.config.get(self.offset + 8, 4))
+
+    def failed(self, unexpected_group: bool = False) -> None:
+        """Note a response failure, or a response to a group that nobody waits for, in the status register."""
+        bit = 2 if unexpected_group else 1
+        self.config.change(self.offset + 6, 2, bit, bit)
+
+    @property
+    def stopped(self) -> bool:
+        """True while no request is outstanding."""
+        return bool(self.config.get(self.offset + 6, 2) & _STOPPED)
+
+    @stopped.setter
+    def stopped(self, stopped: bool) -> None:
+        self.config.change(self.offset + 6, 2, _STOPPED, _STOPPED if stopped else 0)
