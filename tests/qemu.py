@@ -6,6 +6,7 @@ next timer, so that edu's DMA, 100 ms of virtual time after its doorbell, takes 
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -31,9 +32,14 @@ def find_qemu() -> str | None:
     return shutil.which(BINARY)
 
 
-def qemu_version() -> str:
+def find_newer_qemu() -> str | None:
+    """The path of a newer emulator, which `VTD_NEWER_QEMU` names (.ci/newer-qemu unpacks one), or None."""
+    return os.environ.get("VTD_NEWER_QEMU") or None
+
+
+def qemu_version(binary: str = BINARY) -> str:
     """Such as `7.2.22`."""
-    text = subprocess.run([BINARY, "--version"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
     return text.split()[3]
 
 
@@ -44,12 +50,12 @@ class QemuDied(Exception):
 class Qemu:
     """A q35 machine with intel-iommu (`options`) and edu at 00:01.0; `more` arguments as its command line has them."""
 
-    def __init__(self, options: str = "", megabytes: int = 64, more: Sequence[str] = ()) -> None:
+    def __init__(self, options: str = "", megabytes: int = 64, more: Sequence[str] = (), binary: str = BINARY) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="vtd-qemu-")
         firmware = Path(self._folder.name) / "halt.bin"
         firmware.write_bytes(b"\xf4" * 0xFFF0 + b"\xfa\xf4\xeb\xfd" + b"\xf4" * 12)
         unit = "intel-iommu" + ("," + options if options else "")
-        command = [BINARY, "-machine", _MACHINE, "-m", str(megabytes), "-nodefaults", "-no-user-config"]
+        command = [binary, "-machine", _MACHINE, "-m", str(megabytes), "-nodefaults", "-no-user-config"]
         command += ["-display", "none", "-accel", "tcg", "-icount", "shift=0,sleep=off", "-bios", str(firmware)]
         command += ["-device", unit, "-device", "edu,addr=1,dma_mask=0xffffffffffffffff"]
         command += ["-qtest", "stdio", "-qtest-log", "none", *more]
