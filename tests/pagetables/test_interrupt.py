@@ -137,11 +137,12 @@ def test_the_golden_entry_is_delivered_as_it_says(table: Table) -> None:
     assert found == Interrupt(NIC, 0x31, 3, remapped=True)
     assert message(found) == (0xFEE0_3000, 0x4031)
     [step] = table.steps
-    assert (step.structure, step.index, step.at, step.entry) == (
+    assert (step.structure, step.index, step.at, step.entry, step.note) == (
         "irte-remapped",
         0,
         TABLE,
         GOLDEN[1] << 64 | GOLDEN[0],
+        "",
     )
 
 
@@ -263,6 +264,9 @@ def test_fault_22_is_an_entry_that_is_not_present(table: Table) -> None:
     table.put(2, 1 << 12, 1 << 40)  # nothing else of it is looked at
     outcome = table.send(handle(2))
     assert (reason(outcome), outcome.at, outcome.index, outcome.recorded) == (0x22, TABLE + 32, 2, True)
+    table.put(2, 0, NIC | 1 << 18)
+    assert reason(table.send(handle(2), sid=DISK)) == 0x22
+    assert table.steps[0].note == ""  # whom it would serve says nothing
     table.put(2, *GOLDEN)
     assert table.send(handle(2)).vector == 0x31
 
@@ -403,7 +407,10 @@ def test_a_posted_interrupt_notifies_unless_outstanding_or_suppressed(
     assert int.from_bytes(data[:32], "little") == 1 << 255 | 1 << 0x31
     assert struct.unpack("<Q", data[32:40])[0] == control | notified | 0xF2 << 16 | 0x0500 << 32
     assert data == found.descriptor.pack()
-    assert [step.structure for step in table.steps] == ["irte-posted", "posted-interrupt-descriptor"]
+    assert [(step.structure, step.index) for step in table.steps] == [
+        ("irte-posted", 0),
+        ("posted-interrupt-descriptor", 0),
+    ]
     assert bool(table.steps[1].note) is not notified
 
 
