@@ -33,6 +33,10 @@ W = TypeVar("W", bound=Word)
 
 BEHAVIOURS: dict[str, str] = {
     "compress_faults": "a fault of a source-id that has a pending record already is not recorded again",
+    "cache_not_present": "where CAP.CM=1, entries that are not present or bad are cached too",
+    "widen_page_invalidation": "an invalidation of pages removes all of the domain-id, or by PASID all of the PASID",
+    "widen_context_invalidation": "an invalidation of a domain's context entries removes all context entries",
+    "ignore_invalidation_hint": "invalidations of pages remove paging-structure entries with IH=1 too",
     "pass_compatibility_format": "interrupts in compatibility format pass whatever CFIS and EIME say; CFI does nothing",
     "wrap_interrupt_index": "an interrupt's handle and subhandle are added in 16 bits, so that the sum starts over",
     "check_subhandle_late": "reserved bits of an interrupt's data (20h) are looked at after its entry",
@@ -52,6 +56,10 @@ BEHAVIOURS: dict[str, str] = {
     "keep_queue_enabled": "QIE can only be cleared when the queue is empty and its last descriptor was a wait",
     "hang_register_commands": "while the queue is enabled CCMD and IOTLB do nothing, and ICC and IVT stay set",
     "bare_wait_is_an_error": "a wait descriptor without any flag stops the queue",
+    "fence_wait_is_an_error": "a wait descriptor that neither writes a status nor interrupts stops the queue",
+    "lost_status_is_an_error": "a wait descriptor whose status address holds no memory stops the queue",
+    "ignore_interrupt_entry_fields": "reserved fields of interrupt entry invalidations are not looked at",
+    "pass_pasid_descriptors": "in a 128-bit queue PASID-cache and PASID-IOTLB invalidations are taken, and do nothing",
     "ats_interrupt_range_faults": "translation requests to the interrupt range fault; else they get U=1, W=1",
 }
 """What a profile may switch on, and what it then does."""

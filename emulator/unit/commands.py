@@ -20,6 +20,7 @@ from emulator.unit.hooks import Hooks
 from emulator.unit.interrupts import InterruptRemapper
 from emulator.unit.invalidation import Granularity, Invalidator
 from emulator.unit.latency import Latency
+from emulator.unit.not_present import NotPresentCache
 from emulator.unit.page_requests import PageRequestQueue
 from emulator.unit.queue import InvalidationQueue
 from emulator.unit.register_file import on_write
@@ -66,8 +67,12 @@ class CommandedUnit(AuxiliaryRegisters):
         self.root = RootTableAddress(0)
         self.iotlb = engine.iotlb(profile.iotlb)
         self._enabled = False
-        self._sources = SourceCaches(memory, self.capabilities, profile.context_cache, profile.pasid_cache)
-        self._invalidator = Invalidator(self.capabilities, self._sources, self.iotlb)
+        keeps_absent = self.cap.cm and profile.behaves("cache_not_present")
+        self._absent = NotPresentCache(memory, profile.context_cache) if keeps_absent else None
+        self._sources = SourceCaches(
+            memory, self.capabilities, profile.context_cache, profile.pasid_cache, self._absent
+        )
+        self._invalidator = Invalidator(profile, self._sources, self.iotlb, self._absent)
         self._interrupts = InterruptRemapper(self, memory)
         self._fault_event, self._completion_event, self._page_request_event = self._events()
         self._faults = FaultRecorder(self, self._fault_event)
@@ -193,7 +198,7 @@ class CommandedUnit(AuxiliaryRegisters):
         done = Granularity.NONE
         if not self.gsts.qies:
             address = self.iva.addr * PAGE_SIZE & (1 << self.capabilities.mgaw) - 1
-            done = self._invalidator.iotlb(command.iirg, command.did, address, self.iva.am)
+            done = self._invalidator.iotlb(command.iirg, command.did, address, self.iva.am, bool(self.iva.ih))
         self.iotlb_command = command.replace(ivt=0, iaig=done)
 
     @on_write(UnitRegisters.fsts)

@@ -18,7 +18,7 @@ from emulator.unit.page_requests import PageRequestQueue, response_of
 from emulator.unit.queue_errors import QueueError
 from emulator.unit.registers import UnitRegisters
 from pagetables.address import PAGE_SIZE
-from pagetables.bits import Word
+from pagetables.bits import Bits, Word
 from pagetables.errors import NoMemory
 from pagetables.layouts import (
     ContextCacheInvalidate,
@@ -35,6 +35,16 @@ from pagetables.memory import PhysicalMemory
 
 __all__ = ["Descriptors"]
 
+_PASID_TYPES = (PasidIotlbInvalidate, PasidCacheInvalidate)
+_INTERRUPT_ENTRY = 0x4
+_INTERRUPT_ENTRY_FIELDS = sum(InterruptEntryInvalidate.field(name).mask for name in ("type_lo", "g", "im", "iidx"))
+
+
+class _Passed(Word, name="passed_descriptor", width=128):
+    # A descriptor of which nothing is looked at but its type.
+    type_lo = Bits(3, 0, "type bits 3:0")
+    ignored = Bits(127, 4, "not looked at")
+
 
 class _Type(NamedTuple):
     layout: type[Word]
@@ -43,7 +53,8 @@ class _Type(NamedTuple):
 
 
 class Descriptors:
-    """Checks and executes descriptors. `scalable` is whether the latched root table is a scalable-mode one."""
+    """Checks and executes descriptors. `scalable` is whether the latched root table is a scalable-mode one, `plain`
+    whether invalidations of translations are those of any unit, so that native code may do them."""
 
     def __init__(
         self,
@@ -59,10 +70,12 @@ class Descriptors:
         self._registers = registers
         self._memory = memory
         self._invalidator = invalidator
+        self.plain = invalidator.plain
         self._completion = completion
         self._devices = devices
         self._page_requests = page_requests
         self._interrupts = interrupts
+        self._behaves = registers.profile.behaves
         self._types = self._make_types()
 
     def _make_types(self) -> dict[int, _Type]:
@@ -85,15 +98,20 @@ class Descriptors:
 
     def check(self, raw: int, slot: int) -> Word | QueueError:
         """The descriptor in a slot of `slot` bytes, or why it is none: its type, or a reserved bit."""
+        if raw & 0xF == _INTERRUPT_ENTRY and self._behaves("ignore_interrupt_entry_fields"):
+            raw &= _INTERRUPT_ENTRY_FIELDS
         known = self._types.get(raw & 0xF | raw >> 5 & 0x70)
         if known is None or not known.known or known.layout.width > slot * 8:
-            return QueueError.UNKNOWN_TYPE
+            passed = known is not None and known.layout in _PASID_TYPES and self._behaves("pass_pasid_descriptors")
+            return _Passed(raw & 0xF) if passed else QueueError.UNKNOWN_TYPE
         if raw >> known.layout.width or raw & known.layout.reserved_mask:
             return QueueError.BAD_DESCRIPTOR
         return known.layout(raw)
 
     def execute(self, word: Word) -> bool:
         """Do what a checked descriptor says; False for a value in it that means nothing."""
+        if isinstance(word, _Passed):
+            return True
         return self._types[int(word) & 0xF | int(word) >> 5 & 0x70].execute(word)
 
     def finish_wait(self, d: InvalidationWait) -> None:
@@ -109,10 +127,10 @@ class Descriptors:
         return bool(self._invalidator.contexts(d.g, d.did, d.sid, d.fm, self.scalable))
 
     def _translations(self, d: IotlbInvalidate) -> bool:
-        return bool(self._invalidator.iotlb(d.g, d.did, d.addr * PAGE_SIZE, d.am))
+        return bool(self._invalidator.iotlb(d.g, d.did, d.addr * PAGE_SIZE, d.am, bool(d.ih)))
 
     def _pasid_translations(self, d: PasidIotlbInvalidate) -> bool:
-        return self._invalidator.pasid_iotlb(d.g, d.did, d.pasid, d.addr * PAGE_SIZE, d.am)
+        return self._invalidator.pasid_iotlb(d.g, d.did, d.pasid, d.addr * PAGE_SIZE, d.am, bool(d.ih))
 
     def _pasid_entries(self, d: PasidCacheInvalidate) -> bool:
         return self._invalidator.pasid_cache(d.g, d.did, d.pasid)
@@ -134,9 +152,13 @@ class Descriptors:
 
     def _wait(self, d: InvalidationWait) -> bool:
         # What a wait waits for is the queue's business, and so is when it finishes.
-        registers = self._registers
+        registers, behaves = self._registers, self._behaves
         if d.pd and not registers.ecap.pds:
             return False
         if d.sw and d.staddr << 2 >= registers.capabilities.address_limit:
             return False
-        return bool(d.if_ or d.sw or d.fn or d.pd) or not registers.profile.behaves("bare_wait_is_an_error")
+        if d.sw and not self._memory.contains(d.staddr << 2, 4) and behaves("lost_status_is_an_error"):
+            return False
+        if not (d.sw or d.if_) and behaves("fence_wait_is_an_error"):
+            return False
+        return bool(d.if_ or d.sw or d.fn or d.pd) or not behaves("bare_wait_is_an_error")

@@ -7,8 +7,9 @@ from __future__ import annotations
 import enum
 
 from emulator.engine import Iotlb
+from emulator.profile import Profile
+from emulator.unit.not_present import NotPresentCache
 from emulator.unit.source_caches import SourceCaches
-from pagetables.capabilities import Capabilities
 from pagetables.request import Request
 from pagetables.source import TranslationType
 
@@ -26,57 +27,87 @@ class Granularity(enum.IntEnum):
 
 
 class Invalidator:
-    """Removes from the caches of a unit. Each method returns the granularity performed, NONE if it was no request."""
+    """Removes from the caches of a unit. Each method returns the granularity performed, NONE if it was no request.
 
-    def __init__(self, capabilities: Capabilities, sources: SourceCaches, iotlb: Iotlb) -> None:
-        self._capabilities = capabilities
+    What the profile does beyond the least is done here; `plain` is True if that is nothing, and nothing not present is
+    cached either: then invalidating the IOTLB is all there is to do for translations.
+    """
+
+    def __init__(self, profile: Profile, sources: SourceCaches, iotlb: Iotlb, absent: NotPresentCache | None) -> None:
+        self._capabilities = profile.capabilities
         self._sources = sources
         self._iotlb = iotlb
+        self._absent = absent
+        self._widens_pages = profile.behaves("widen_page_invalidation")
+        self._widens_contexts = profile.behaves("widen_context_invalidation")
+        self._ignores_hint = profile.behaves("ignore_invalidation_hint")
+        self.plain = absent is None and not (self._widens_pages or self._ignores_hint)
 
     def everything(self) -> None:
         """Empty all caches for DMA remapping."""
         self._sources.invalidate_contexts()
         self._sources.invalidate_pasids()
         self._iotlb.invalidate_all()
+        if self._absent is not None:
+            self._absent.forget()
 
     def contexts(
         self, granularity: int, domain_id: int, source_id: int, function_mask: int, scalable: bool
     ) -> Granularity:
         """Context-cache. Scalable-mode context entries name no domain-id, so domain-selective is global there."""
         match granularity:
-            case Granularity.DOMAIN if not scalable:
+            case Granularity.DOMAIN if not (scalable or self._widens_contexts):
                 self._sources.invalidate_context_domain(domain_id)
+                if self._absent is not None:
+                    self._absent.forget_contexts(domain_id)
                 return Granularity.DOMAIN
             case Granularity.DEVICE:
                 self._sources.invalidate_context_device(domain_id, source_id, function_mask)
+                if self._absent is not None:
+                    self._absent.forget_device(domain_id, source_id, function_mask)
                 return Granularity.DEVICE
             case Granularity.GLOBAL | Granularity.DOMAIN:
                 self._sources.invalidate_contexts()
+                if self._absent is not None:
+                    self._absent.forget_contexts()
                 return Granularity.GLOBAL
         return Granularity.NONE
 
-    def iotlb(self, granularity: int, domain_id: int, address: int, mask: int) -> Granularity:
-        """IOTLB. Pages beyond MAMV are no request; without page-selective support the domain goes."""
-        capabilities = self._capabilities
-        if granularity == Granularity.PAGE and not capabilities.cap.psi:
+    def iotlb(self, granularity: int, domain_id: int, address: int, mask: int, hint: bool = False) -> Granularity:
+        """IOTLB and paging-structure caches; with `hint` (IH) only leaves changed. Pages beyond MAMV are no request;
+        without page-selective support the domain goes."""
+        cap = self._capabilities.cap
+        if granularity == Granularity.PAGE and cap.psi and mask > cap.mamv:
+            return Granularity.NONE
+        if granularity == Granularity.PAGE and (self._widens_pages or not cap.psi):
             granularity = Granularity.DOMAIN
         match granularity:
             case Granularity.GLOBAL:
                 self._iotlb.invalidate_all()
+                if self._absent is not None:
+                    self._absent.forget_translations()
             case Granularity.DOMAIN:
                 self._iotlb.invalidate_domain(domain_id)
-            case Granularity.PAGE if mask <= capabilities.cap.mamv:
-                self._iotlb.invalidate_pages(domain_id, address, mask)
+                if self._absent is not None:
+                    self._absent.forget_translations(domain_id)
+            case Granularity.PAGE:
+                self._iotlb.invalidate_pages(domain_id, address, mask, hint and not self._ignores_hint)
+                if self._absent is not None:
+                    self._absent.forget_pages(domain_id, address, mask)
             case _:
                 return Granularity.NONE
         return Granularity(granularity)
 
-    def pasid_iotlb(self, granularity: int, domain_id: int, pasid: int, address: int, mask: int) -> bool:
+    def pasid_iotlb(
+        self, granularity: int, domain_id: int, pasid: int, address: int, mask: int, hint: bool = False
+    ) -> bool:
         """IOTLB by PASID: 2 all of it, 3 pages (MAMV does not limit these); False for anything else."""
-        if granularity == 2:
+        if granularity == 2 or (granularity == 3 and self._widens_pages):
             self._iotlb.invalidate_pasid(domain_id, pasid)
+            if self._absent is not None:
+                self._absent.forget_translations(domain_id, pasid)
         elif granularity == 3:
-            self._iotlb.invalidate_pasid_pages(domain_id, pasid, address, mask)
+            self._iotlb.invalidate_pasid_pages(domain_id, pasid, address, mask, hint and not self._ignores_hint)
         else:
             return False
         return True
@@ -91,6 +122,8 @@ class Invalidator:
             self._sources.invalidate_pasids()
         else:
             return False
+        if self._absent is not None:
+            self._absent.forget_pasids(pasid if granularity == 1 else None)
         return True
 
     def requested_page(self, request: Request) -> None:
@@ -101,6 +134,6 @@ class Invalidator:
             if entry.iova >> entry.page_shift != request.iova >> entry.page_shift:
                 continue
             if entry.translation is TranslationType.SECOND_STAGE:
-                self._iotlb.invalidate_pages(entry.domain_id, request.iova, 0)
+                self._iotlb.invalidate_pages(entry.domain_id, request.iova, 0, True)
             else:
-                self._iotlb.invalidate_pasid_pages(entry.domain_id, entry.pasid or 0, request.iova, 0)
+                self._iotlb.invalidate_pasid_pages(entry.domain_id, entry.effective_pasid, request.iova, 0, True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from emulator.engine import IotlbEntry, IotlbGeometry, TableEntry
+from emulator.unit.invalidation_scope import meets
 from emulator.unit.paging_caches import ReadableTables, table_order
-from pagetables.address import PAGE_SHIFT, Iova, Pasid, level_shift
+from pagetables.address import Iova, Pasid, level_shift
 from pagetables.request import Access, Permissions, Request, Translation
 from pagetables.source import Source, TranslationType
 from pagetables.table_caches import TableCaches
@@ -140,7 +141,9 @@ class ReadableIotlb:
         def doomed(entry: IotlbEntry) -> bool:
             if entry.domain_id != domain_id:
                 return False
-            return entry.translation is not TranslationType.SECOND_STAGE or _meets(entry, address, mask)
+            return entry.translation is not TranslationType.SECOND_STAGE or meets(
+                entry.iova, entry.page_shift, address, mask
+            )
 
         self._drop(doomed)
         self._tables.drop(lambda entry: entry.domain_id == domain_id and not (hint and entry.pasid is None))
@@ -156,7 +159,7 @@ class ReadableIotlb:
 
         def doomed(entry: IotlbEntry) -> bool:
             same = entry.domain_id == domain_id and entry.effective_pasid == pasid
-            return same and entry.translation in _FIRST_STAGE and _meets(entry, address, mask)
+            return same and entry.translation in _FIRST_STAGE and meets(entry.iova, entry.page_shift, address, mask)
 
         self._drop(doomed)
         if not hint:
@@ -191,8 +194,3 @@ def _tags(entry: IotlbEntry) -> tuple[object, ...]:
 def _order(entry: IotlbEntry) -> tuple[int, ...]:
     pasid = -1 if entry.pasid is None else entry.pasid
     return (entry.domain_id, entry.source_id, pasid, entry.translation, entry.privileged, entry.iova, entry.page_shift)
-
-
-def _meets(entry: IotlbEntry, address: int, mask: int) -> bool:
-    start = address >> PAGE_SHIFT + mask << PAGE_SHIFT + mask
-    return entry.iova < start + (1 << PAGE_SHIFT + mask) and start < entry.iova + (1 << entry.page_shift)

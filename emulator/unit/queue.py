@@ -131,6 +131,7 @@ class InvalidationQueue:
     def instant(self) -> bool:
         """True if descriptors are done at once and as they should, so that native code may do them."""
         odd = self._latency.descriptor or self._hooks.on_queue or self._turn or self._waits or self._postponed
+        odd = odd or not self._descriptors.plain
         return not (odd or self._devices.busy)
 
     def run(self) -> None:

@@ -2,7 +2,7 @@
 
 What is kept are the entries' raw bits, so a stale entry is used as hardware would use it: whole, and until software
 invalidates it. A cached entry was valid when it was read and is not checked again. With CAP.CM=0 only present and
-valid entries are kept, and so it is here with CM=1 too, which merely permits more.
+valid entries are kept. With CM=1 a `NotPresentCache` may keep the others.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from emulator.unit.invalidation_scope import FUNCTION_BITS_IGNORED
+from emulator.unit.not_present import NotPresentCache
 from emulator.unit.performance import Event
 from pagetables.address import DomainId, Pasid, SourceId
 from pagetables.capabilities import Capabilities
@@ -29,8 +31,6 @@ from pagetables.source import (
 from pagetables.step import Step
 
 __all__ = ["ContextCacheEntry", "PasidCacheEntry", "SourceCaches"]
-
-_FUNCTION_BITS_IGNORED = (0b000, 0b100, 0b110, 0b111)  # by function mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,15 @@ class PasidCacheEntry:
 class SourceCaches:
     """Who a request's requester is, answered from the caches where they know. A full cache drops its oldest entry."""
 
-    def __init__(self, memory: Memory, capabilities: Capabilities, contexts: int, pasids: int) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        capabilities: Capabilities,
+        contexts: int,
+        pasids: int,
+        absent: NotPresentCache | None = None,
+    ) -> None:
+        self._absent = absent
         self._memory = memory
         self._capabilities = capabilities
         self._context_capacity = contexts
@@ -119,24 +127,34 @@ class SourceCaches:
         cached = self._contexts.get(request.source_id)
         if cached is not None:
             return cached.context
+        known = self._absent.context(request) if self._absent is not None else None
+        if known is not None:
+            return known
         steps: list[Step] = []
         found = lookup_context(self._memory, rtaddr, request, self._capabilities, steps)
         if isinstance(found, ContextEntry):
             if len(self._contexts) >= self._context_capacity:
                 self._forget_contexts([next(iter(self._contexts))])
             self._contexts[request.source_id] = ContextCacheEntry(request.source_id, found)
+        elif self._absent is not None:
+            self._absent.keep_context(found)
         return found
 
     def _pasid_entry(self, context: ContextEntry, pasid: Pasid, request: Request) -> PasidEntry | Fault:
         cached = self._pasids.get((request.source_id, pasid))
         if cached is not None:
             return cached.entry
+        known = self._absent.pasid(pasid, request) if self._absent is not None else None
+        if known is not None:
+            return known
         steps: list[Step] = []
         found = lookup_pasid_entry(self._memory, context, pasid, request, self._capabilities, steps)
         if isinstance(found, PasidEntry):
             if len(self._pasids) >= self._pasid_capacity:
                 self._forget_pasids([next(iter(self._pasids))])
             self._pasids[request.source_id, pasid] = PasidCacheEntry(request.source_id, pasid, found)
+        elif self._absent is not None:
+            self._absent.keep_pasid(pasid, found)
         return found
 
     def root_changed(self) -> None:
@@ -167,7 +185,7 @@ class SourceCaches:
 
         In legacy mode the domain-id is part of the tag and must match too; in scalable mode it is ignored.
         """
-        compared = ~_FUNCTION_BITS_IGNORED[function_mask]
+        compared = ~FUNCTION_BITS_IGNORED[function_mask]
         doomed = [
             key
             for key, entry in self._contexts.items()

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from emulator.clock import Clock
-from emulator.engine import Engine, IotlbEntry
+from emulator.engine import Engine, IotlbEntry, TableEntry
 from emulator.profile import Profile
 from emulator.unit.ats import CompletionStatus, TranslationCompletion, TranslationRequests
 from emulator.unit.commands import DEFAULT_BASE, CommandedUnit
 from emulator.unit.device_tlb import AtsDevice
+from emulator.unit.not_present import NotPresent
 from emulator.unit.page_requests import (
     PageGroupResponse,
     PageRequest,
@@ -39,12 +40,17 @@ __all__ = ["Caches", "RemappingUnit", "in_interrupt_range"]
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """What a unit has cached, in order: all of it may be used until software invalidates it."""
+    """What a unit has cached, in order: all of it may be used until software invalidates it.
+
+    `tables` are the paging-structure caches of both stages, `not_present` is what caching mode adds to valid entries.
+    """
 
     context: tuple[ContextCacheEntry, ...]
     pasid: tuple[PasidCacheEntry, ...]
     iotlb: tuple[IotlbEntry, ...]
     interrupts: tuple[InterruptEntry, ...]
+    tables: tuple[TableEntry, ...] = ()
+    not_present: tuple[NotPresent, ...] = ()
 
 
 def in_interrupt_range(request: Request) -> bool:
@@ -78,9 +84,7 @@ class RemappingUnit(CommandedUnit):
         self._translation_requests = TranslationRequests(
             self.capabilities,
             look_up=lambda request: self._sources.source(request, self.root),
-            walk=lambda source, request: self.engine.translate(
-                self.iotlb, self.memory, source, request, self.capabilities
-            ),
+            walk=self._look,
             interrupt_range_faults=profile.behaves("ats_interrupt_range_faults"),
         )
 
@@ -99,8 +103,16 @@ class RemappingUnit(CommandedUnit):
         source = self._sources.source(request, self.root)
         if isinstance(source, Fault):
             return self._recorded(source)
+        return self._settled(self._look(source, request), request, source)
+
+    def _look(self, source: Source, request: Request) -> Translation | Fault:
+        known = self._absent.translation(source, request) if self._absent is not None else None
+        if known is not None:
+            return known
         answer = self.engine.translate(self.iotlb, self.memory, source, request, self.capabilities)
-        return self._settled(answer, request, source)
+        if self._absent is not None and isinstance(answer, Fault):
+            self._absent.keep_translation(source, answer)
+        return answer
 
     def _settled(self, answer: Translation | Fault, request: Request, source: Source) -> Translation | Fault:
         if isinstance(answer, Fault):
@@ -122,7 +134,7 @@ class RemappingUnit(CommandedUnit):
 
     def _translate_run(self, run: Sequence[Request]) -> list[Translation | Fault]:
         source = self._sources.source(run[0], self.root)
-        if not isinstance(source, Source):
+        if not isinstance(source, Source) or self._absent is not None:
             return [self.translate(request) for request in run]
         answers = self.engine.translate_many(self.iotlb, self.memory, source, run, self.capabilities)
         return [self._settled(answer, request, source) for answer, request in zip(answers, run, strict=True)]
@@ -241,6 +253,8 @@ class RemappingUnit(CommandedUnit):
             tuple(self._sources.pasids()),
             tuple(self.iotlb.entries()),
             tuple(self._interrupts.cache.entries()),
+            tuple(self.iotlb.tables()),
+            tuple(self._absent.entries() if self._absent is not None else ()),
         )
 
 
