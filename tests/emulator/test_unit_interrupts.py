@@ -123,6 +123,16 @@ def test_nothing_is_remapped_before_ire_nor_after_it_is_cleared(engine: Engine) 
     assert unit.send(0, data=0x31).vector == 0x40
 
 
+def test_remapping_without_a_latched_table_uses_two_entries_at_address_0(engine: Engine) -> None:
+    unit = Remapped(engine)
+    unit.bench.unit.reset()
+    unit.base = 0
+    for index in (1, 2):
+        unit.put(index, entry(0x40 + index))
+    unit.bench.command(IRE)
+    assert (unit.vector(1), unit.vector(2)) == (0x41, -0x21)
+
+
 def test_interrupts_are_remapped_while_dma_is_not(unit: Remapped) -> None:
     assert not unit.bench.read(GSTS) & TE
     assert unit.vector(1) == 0x41

@@ -104,6 +104,11 @@ def test_without_remapping_a_message_says_all_by_itself(table: Table) -> None:
     assert message(found) == (0xFEE0_700C, 0xC331)
 
 
+def test_without_remapping_address_bits_above_the_message_say_nothing(table: Table) -> None:
+    table.status = 0
+    assert message(table.send(0xFFFF_0000_FEE0_7000, 0x31)) == (0xFEE0_7000, 0x31)
+
+
 def test_without_remapping_a_remappable_address_means_nothing_special(table: Table) -> None:
     table.status = 0
     assert table.send(handle(0), 0x44) == Interrupt(NIC, 0x44, 0, asserted=False)
