@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from emulator.ledger import Misuse
+from emulator.ledger import Ledger, Misuse
 from emulator.report import Report, SpaceReport
 from emulator.settings import Settings
 from emulator.trace.event import Kind
 from emulator.trace.skipped import Skipped
+from emulator.trace.trace import Trace
 from pagetables.address import format_source_id
 
 if TYPE_CHECKING:
     from emulator.replay import Replay, RowFault
 
-__all__ = ["make_report"]
+__all__ = ["left_out", "make_report", "misuse_of"]
 
 RULES = {
     "6.x": "6.x: every leaf has R, whatever the mapping asked for",
@@ -31,9 +32,9 @@ def make_report(run: Replay, elapsed: float) -> Report:
         files=trace.files,
         events=trace.events,
         applied=dict(run.applied),
-        skipped=[*trace.skipped, *_skipped(run)],
+        skipped=[*trace.skipped, *left_out(trace, run.ledger)],
         faults=[_fault(run, fault) for fault in run.faults],
-        misuse=[_misuse(run, finding) for finding in run.ledger.misuse],
+        misuse=[misuse_of(trace, finding) for finding in run.ledger.misuse],
         failed={"page": 0, "address": 0, "bounce": 0, **run.failed},
         reordered=run.ledger.reordered,
         live_mappings=mappings,
@@ -53,35 +54,37 @@ def make_report(run: Replay, elapsed: float) -> Report:
     )
 
 
-def _where(run: Replay, row: int) -> dict[str, Any]:
-    columns = run.trace.columns
+def _where(trace: Trace, row: int) -> dict[str, Any]:
+    columns = trace.columns
     return {
         "event": int(columns.event[row]),
-        "file": run.trace.files[int(columns.file[row])],
+        "file": trace.files[int(columns.file[row])],
         "line": int(columns.line[row]),
     }
 
 
-def _skipped(run: Replay) -> list[Skipped]:
+def left_out(trace: Trace, ledger: Ledger) -> list[Skipped]:
+    """The rows of the trace that its ledger leaves out, where they stand, and why."""
     found = []
-    for row, why in run.ledger.skipped:
-        where = _where(run, row)
+    for row, why in ledger.skipped:
+        where = _where(trace, row)
         found.append(Skipped(where["file"], where["line"], why))
     return found
 
 
-def _misuse(run: Replay, finding: Misuse) -> dict[str, Any]:
-    columns = run.trace.columns
+def misuse_of(trace: Trace, finding: Misuse) -> dict[str, Any]:
+    """A finding as a report has it: the event, its space and range, and the event it collides with."""
+    columns = trace.columns
     shown: dict[str, Any] = {
         "kind": finding.kind,
-        **_where(run, finding.row),
-        "space": run.trace.spaces[int(columns.space[finding.row])].name,
+        **_where(trace, finding.row),
+        "space": trace.spaces[int(columns.space[finding.row])].name,
         "iova": f"{int(columns.iova[finding.row]):#x}",
         "size": int(columns.size[finding.row]),
     }
     if finding.other is not None:
         verb = "mapped_by" if columns.kind[finding.other] == Kind.MAP else "unmapped_by"
-        shown[verb] = {**_where(run, finding.other), "size": int(columns.size[finding.other])}
+        shown[verb] = {**_where(trace, finding.other), "size": int(columns.size[finding.other])}
     return shown
 
 

@@ -22,8 +22,9 @@ DONE, FOUND = 0, 1
 @click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
 @click.option("--machine", metavar="FILE", type=click.Path(path_type=Path), help="Settings in YAML.")
 @click.option("--set", "assigned", metavar="KEY=VALUE", multiple=True, help="One setting; see above. May be repeated.")
-@click.option("--pool", metavar="P", help="Where table pages come from: respool, os or a plug-in's.")
-@click.option("--iova", metavar="A", help="Addresses: recorded, as the trace has them.")
+@click.option("--preset", metavar="NAME", help="A system by name (vtd presets); other settings go over it.")
+@click.option("--pool", metavar="P", help="Where table pages come from: respool, os, mempool, static ...")
+@click.option("--iova", metavar="A", help="Addresses: recorded, or an allocator: rbtree+rcache, gart, stale-bitmap ...")
 @click.option("--flush", metavar="F", help="When unmapped ranges are invalidated: strict, percpu, list ...")
 @click.option("--engine", metavar="E", help="Who executes: native or python.")
 @click.option("--until", metavar="EVENT", help="Stop after event #N, or at the time 12.5s.")
@@ -46,17 +47,25 @@ def command(
     as they are; - is standard input) is done again: tables are written as bytes, table pages come from a pool, the
     unit is told by descriptors in its queue. Several traces are merged by time.
 
+    With a preset, or an address allocator, the question is what would have happened on that system: sizes, lifetimes
+    and CPUs are the trace's, addresses the allocator's (re-allocated), and each step has a price in model time.
+
     \b
     Settings (--set, or in YAML):
       profile  engine  mode=legacy|scalable  levels=3|4|5  stage=second|first  leaves=4k,2m,1g
-      pool  pool.OPTION  flush  flush.OPTION  iova
+      pool  pool.OPTION  flush  flush.OPTION  iova  iova.OPTION
       ram=START-END,...  kernel.size  kernel.used  kernel.min_free_kib  kernel.reclaim_per_ms
+    Settings of a what-if run (any of them makes it one):
+      preset  bounce  bounce.OPTION  reaction  reaction.OPTION  window=per-domain|shared
+      gfp=atomic|kernel|...  accesses=none|rule|late  accesses.late_us  costs=FILE
 
     \b
     Examples:
       vtd replay fixtures/traces/a-legacy-strict.txt.xz
       vtd replay fixtures/traces/a-legacy-strict.txt.xz --set mode=scalable --flush deferred --json
       vtd replay fixtures/traces/a-legacy-strict.txt.xz --until 4.5s --dump tables.elf
+      vtd replay fixtures/traces/a-legacy-strict.txt.xz --preset linux-2.6.24
+      vtd replay fixtures/traces/a-legacy-strict.txt.xz --iova stale-bitmap --flush stale-bitmap --set window=shared
 
     Exit status: 0, or 1 if there is misuse, a fault or a refused map.
     """
@@ -68,6 +77,8 @@ def command(
         )
     settings = _settings(machine, assigned, axes)
     trace, alignment = _read(traces, until, accesses)
+    if settings.is_what_if:
+        return _what_if(trace, settings, dump, as_json)
     with progress("replaying", len(trace.columns)) as done:
         run = Replay(trace, settings, done)
         report = run.run()
@@ -80,6 +91,24 @@ def command(
 
         show(report, dump)
     return FOUND if report.has_findings else DONE
+
+
+def _what_if(trace: Trace, settings: Settings, dump: str | None, as_json: bool) -> int:
+    from cli.what_if_report import document, show
+    from emulator.what_if.runner import Runner
+    from emulator.what_if.summary import summary
+
+    with progress("replaying", len(trace.columns)) as done:
+        run = Runner(trace, settings, done)
+        elapsed = run.run()
+    if dump is not None:
+        run.machine.save(dump)
+    outcome = summary(run, elapsed)
+    if as_json:
+        emit_json(document(run, outcome))
+    else:
+        show(run, outcome, dump)
+    return FOUND if outcome.has_findings or run.ledger.misuse else DONE
 
 
 def _settings(machine: Path | None, assigned: tuple[str, ...], axes: dict[str, str | None]) -> Settings:

@@ -89,6 +89,12 @@ class Outcome:
         """Maps given up, whatever was missing."""
         return sum(self.failed.values())
 
+    @property
+    def has_findings(self) -> bool:
+        """True if a map was given up or refused, somebody waits for ever, or a device met what it should not have."""
+        bad = self.reused_before_flush or self.freed_before_flush or self.accesses["hits"] or self.accesses["blocked"]
+        return bool(self.failures or self.refused or self.deadlocks or bad)
+
     def as_dict(self) -> dict[str, Any]:
         """The run as JSON has it, with plain lists and dictionaries."""
         return {column.name: _plain(getattr(self, column.name)) for column in fields(self)}

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from emulator.ledger import keep_ledger
 from emulator.machine import Machine
 from emulator.mapping.bounce.bouncer import make_bouncer
 from emulator.mapping.costs import Costs, Meter
@@ -49,7 +50,8 @@ class Runner:
 
     def __init__(self, trace: Trace, settings: Settings, progress: Callable[[int], None] | None = None) -> None:
         self.trace = trace
-        self.ops = operations(trace.columns)
+        self.ledger = keep_ledger(trace.columns)
+        self.ops = operations(trace.columns, self.ledger)
         self.buffers = Buffers(self.ops, settings.iova != RECORDED)
         self.settings = _fitted(settings, trace)
         self.machine = Machine(self.settings, needed_ram(trace.columns))
