@@ -74,7 +74,7 @@ class LpcBridge(PciFunction):
         """Reset values: no power management base, no interrupt routes."""
         super().realize()
         self.config.set(0x40, 4, 1)
-        self.config.allow(0x40, 4, 0xFF80)
+        self.config.allow(0x40, 4, 0xFF87)
         for routes in (0x60, 0x68):
             self.config.set(routes, 4, 0x8080_8080)
 
@@ -113,7 +113,7 @@ class SmBus(PciFunction):
 
 
 class Vga(PciFunction):
-    """A display adapter that shows nothing: frame buffer and registers read zero."""
+    """A display adapter that shows nothing: its frame buffer and its registers read zero."""
 
     TYPE = "VGA"
     EXPLAINS = "VGA adapter (configuration space only)"

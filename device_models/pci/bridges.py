@@ -23,6 +23,8 @@ PCI_TO_PCI = 0x0604
 TYPE_1 = 1
 _WINDOW_MASK, _WIDE = 0xFFF0, 1
 _MIB, _PORTS = 20, 12
+_CONTROL, _CONTROL_EXPRESS = 0x0BFF, 0x005F
+_SUBSYSTEM_IDS = 0x0D
 
 
 class Bridge(PciFunction):
@@ -42,7 +44,7 @@ class Bridge(PciFunction):
         config.allow(Offset.PREFETCH_BASE, 4, _WINDOW_MASK << 16 | _WINDOW_MASK)
         config.set(Offset.PREFETCH_BASE, 4, _WIDE << 16 | _WIDE)
         config.allow(Offset.PREFETCH_BASE_HIGH, 8, (1 << 64) - 1)
-        config.allow(Offset.BRIDGE_CONTROL, 2, 0x0A5F if self.EXPRESS else 0x0BFF)
+        config.allow(Offset.BRIDGE_CONTROL, 2, _CONTROL_EXPRESS if self.EXPRESS else _CONTROL)
         name = self.id or f"{'pcie' if self.BEHIND_IS_EXPRESS else 'pci'}.{len(self.machine.buses)}"
         self.secondary = PciBus(name, self.BEHIND_IS_EXPRESS, self)
         self.machine.buses[name] = self.secondary
@@ -142,12 +144,16 @@ class PcieRootPort(Bridge):
     slot = Unsigned(16, 0)
 
     def realize(self) -> None:
-        """Add MSI-X, whose table is BAR 0, and the express capability."""
+        """Add MSI-X, whose table is BAR 0, and the express capability; all windows closed."""
         super().realize()
         table = MemoryRegion("pcie-root-port-msix", 0x1000)
         self.add_bar(0, table)
-        self.add_msix(table, 0, 1, offset=0x48)
+        at = self.config.add_capability(_SUBSYSTEM_IDS, 8, 0x40)
+        self.config.set(at + 4, 2, RED_HAT_QUMRANET)
+        self.add_msix(table, 0, 1, pending_offset=0x800, offset=0x48)
         add_express_capability(self.config, ROOT_PORT, 0x54)
+        for base in (Offset.IO_BASE, Offset.MEMORY_BASE, Offset.PREFETCH_BASE):  # above their limits: closed
+            self.config.change(base, 2, 0xF0 if base == Offset.IO_BASE else _WINDOW_MASK, _WINDOW_MASK)
 
 
 class PcieToPciBridge(Bridge):

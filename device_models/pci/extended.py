@@ -17,6 +17,17 @@ _VERSION_2 = 2
 _ROLE_BASED_ERRORS = 0x8000
 _DEVICE_CONTROL = 0x0F  # error reporting
 _LINK = 0x11  # one lane of 2.5 GT/s
+_SLOT = 0x100
+_ROOT_PORT_REGISTERS = (  # offset, bytes, value, what software may write: as QEMU's root port answers
+    (12, 4, 0x0030_0604, 0),  # link capabilities: 32 lanes, 16 GT/s
+    (20, 4, 0x0002_007B, 0),  # slot capabilities
+    (24, 2, 0x01C0, 0x07F9),  # slot control
+    (28, 2, 0, 0x0007),  # root control
+    (36, 4, 0x0030_0020, 0),  # device capabilities 2
+    (40, 2, 0, 0x8020),  # device control 2
+    (44, 4, 0x1E, 0),  # link capabilities 2
+    (48, 2, 0x0004, 0),  # link control 2
+)
 _ATS_ENABLE, _PRI_ENABLE = 0x8000, 1
 _STOPPED = 0x100
 
@@ -30,6 +41,11 @@ def add_express_capability(config: ConfigSpace, port_type: int, offset: int = 0)
     config.clear_by_one(at + 10, 2, _DEVICE_CONTROL)
     config.set(at + 12, 4, _LINK)
     config.set(at + 18, 2, _LINK)
+    if port_type == ROOT_PORT:
+        config.change(at + 2, 2, _SLOT, _SLOT)
+        for offset, size, value, writable in _ROOT_PORT_REGISTERS:
+            config.set(at + offset, size, value)
+            config.allow(at + offset, size, writable)
     return at
 
 

@@ -117,9 +117,19 @@ class PciFunction(Device):
         self.msi = Msi(self.config, self._send_message, vectors, wide, maskable, offset)
         return self.msi
 
-    def add_msix(self, region: MemoryRegion, bar: int, vectors: int, table_offset: int = 0, offset: int = 0) -> MsiX:
-        """Give the function MSI-X, with table and pending bits in `region`, which is BAR `bar`'s."""
-        self.msix = MsiX(self.config, self._send_message, region, bar, vectors, table_offset, offset=offset)
+    def add_msix(
+        self,
+        region: MemoryRegion,
+        bar: int,
+        vectors: int,
+        table_offset: int = 0,
+        pending_offset: int | None = None,
+        offset: int = 0,
+    ) -> MsiX:
+        """Give the function MSI-X, with table and pending bits (behind the table, unless an offset is given) in
+        `region`, which is BAR `bar`'s."""
+        send = self._send_message
+        self.msix = MsiX(self.config, send, region, bar, vectors, table_offset, pending_offset, offset)
         return self.msix
 
     # -- configuration requests ---------------------------------------------------------------------------------------
@@ -197,14 +207,28 @@ class PciFunction(Device):
         tag = None if pasid is None else Pasid(pasid)
         return Request(self.source_id, Iova(iova), access, tag, privileged, address_type)
 
-    def dma_read(self, iova: int, size: int, pasid: int | None = None, privileged: bool = False) -> DmaRead:
+    def dma_read(
+        self,
+        iova: int,
+        size: int,
+        pasid: int | None = None,
+        privileged: bool = False,
+        address_type: AddressType = AddressType.UNTRANSLATED,
+    ) -> DmaRead:
         """Read `size` bytes at `iova`: data with zeros where it was blocked, and the first error."""
         if not self.is_master:
             return DmaRead(bytes(size), DmaRefusal.NOT_A_MASTER)
-        return self.machine.dma.read_all(self.request(iova, Access.READ, pasid, privileged), size)
+        return self.machine.dma.read_all(self.request(iova, Access.READ, pasid, privileged, address_type), size)
 
-    def dma_write(self, iova: int, data: bytes, pasid: int | None = None, privileged: bool = False) -> DmaError | None:
+    def dma_write(
+        self,
+        iova: int,
+        data: bytes,
+        pasid: int | None = None,
+        privileged: bool = False,
+        address_type: AddressType = AddressType.UNTRANSLATED,
+    ) -> DmaError | None:
         """Write `data` at `iova`; the first error. What is not blocked is written."""
         if not self.is_master:
             return DmaRefusal.NOT_A_MASTER
-        return self.machine.dma.write_all(self.request(iova, Access.WRITE, pasid, privileged), data)
+        return self.machine.dma.write_all(self.request(iova, Access.WRITE, pasid, privileged, address_type), data)
