@@ -135,7 +135,7 @@ def test_steps_happen_at_their_times() -> None:
         {"b": {"clean": 210}},
     ]
     assert zone.reclaim_per_ms == 3
-    assert (script.counts.taken, script.counts.given_back) == (310, 80)
+    assert (script.counts.taken, script.counts.given_back) == (310, 100)
 
 
 def test_a_rate_spreads_what_is_taken_over_milliseconds() -> None:
