@@ -82,4 +82,5 @@ def _caches(profile: Profile) -> dict[str, int]:
         "iotlb": profile.iotlb.sets * profile.iotlb.ways,
         "contexts": profile.context_cache,
         "pasids": profile.pasid_cache,
+        "interrupts": profile.interrupt_cache,
     }
