@@ -331,7 +331,7 @@ def test_a_128_bit_queue_in_scalable_mode_is_error_5(bench: Bench) -> None:
 
 
 def test_a_256_bit_queue_without_scalable_mode_is_error_5(engine: Engine) -> None:
-    bench = Bench(engine, "qemu-7.2")
+    bench = Bench(engine, changed(load_profile("qemu-7.2"), behaviours=frozenset()))
     bench.slot = 32
     bench.start_queue()
     bench.submit(iotlb_global())
@@ -343,6 +343,20 @@ def test_a_256_bit_queue_in_legacy_mode_is_fine_on_a_scalable_unit(wide: Bench) 
     wide.command(SRTP)
     wide.submit(struct.pack("<QQ", 0x4, 0), wait_status(STATUS, 1))
     assert status(wide) == 1
+
+
+@pytest.mark.parametrize("mode, adms, stops", [(2, 1, True), (3, 0, True), (3, 1, False), (0, 1, False)])
+def test_a_root_table_of_no_mode_is_error_7(engine: Engine, mode: int, adms: int, stops: bool) -> None:
+    bench = Bench(engine, changed(SPEC, ecap={"adms": adms}))
+    bench.slot = 32
+    bench.start_queue()
+    bench.write(RTADDR, ROOT | mode << 10, 8)
+    bench.command(SRTP)
+    bench.submit(iotlb_global())
+    if stops:
+        assert stopped(bench) == (7, 0)
+    else:
+        assert (bench.read(FSTS), bench.read(IQH, 8)) == (0, 32)
 
 
 def test_a_misaligned_tail_is_error_6(wide: Bench) -> None:
