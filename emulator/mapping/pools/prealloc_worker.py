@@ -71,8 +71,7 @@ class EnlargedSet(CountingSupply):
     def _supply(self) -> Gpa | None:
         self.meter.spend("lock.global")
         page = self._pop()
-        live = self.size - len(self._pool)
-        self._details["peak_live"] = max(self._details["peak_live"], live)
+        self._note_size()
         if page is None:
             self._exhausted()
         if len(self._pool) < self._low:
@@ -122,9 +121,14 @@ class EnlargedSet(CountingSupply):
         added = self._pool[before:]
         self._own.update(added)
         self.size += len(added)
-        self._details["size"] = self.size
-        self._details["overshoot"] = self.overshoot
+        self._note_size()
         return len(added)
+
+    def _note_size(self) -> None:
+        details = self._details
+        details["peak_live"] = max(details["peak_live"], self.size - len(self._pool))
+        details["size"] = self.size
+        details["overshoot"] = self.overshoot
 
 
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
