@@ -37,7 +37,9 @@ class NativeMemory:
         self._bytes = ffi.from_buffer("uint8_t[]", memory.buffer, require_writable=True)
         regions = sorted(memory.regions, reverse=True)  # tables and queues lie high: they are found first
         self._regions = ffi.new("struct core_region[]", regions)
-        self.struct: CData = ffi.new("struct core_memory *", (self._bytes, self._regions, len(self._regions)))
+        self._fixed = ffi.new("struct core_region[]", list(memory.fixed))
+        fields = (self._bytes, self._regions, len(self._regions), len(self._fixed), self._fixed)
+        self.struct: CData = ffi.new("struct core_memory *", fields)
 
 
 _bound: weakref.WeakKeyDictionary[PhysicalMemory, NativeMemory] = weakref.WeakKeyDictionary()

@@ -74,11 +74,13 @@ class PhysicalMemory:
     """RAM in `regions` of (start, size), both multiples of the page size. Up to 64 TiB; untouched pages cost nothing.
 
     Regions that touch are one region. Host address of a byte: that of `buffer` plus its physical address; only
-    addresses inside the regions may be used.
+    addresses inside the regions may be used. Ranges of (start, size) in `fixed` refuse atomic updates of entries, as
+    memory does that knows no AtomicOps: `store` fails there, plain writes do not.
     """
 
-    def __init__(self, regions: Iterable[tuple[int, int]]) -> None:
+    def __init__(self, regions: Iterable[tuple[int, int]], fixed: Iterable[tuple[int, int]] = ()) -> None:
         self.regions = _joined(sorted(regions))
+        self.fixed = tuple(fixed)
         self._ranges = tuple((start, start + size) for start, size in self.regions)
         self.span = self._ranges[-1][1]
         self._file = _sparse_file(self.span)
@@ -104,8 +106,8 @@ class PhysicalMemory:
         return None
 
     def store(self, address: int, value: int) -> bool:
-        """Write the qword `value` at `address`; False where there is no memory."""
-        if not self.contains(address, 8):
+        """Write the qword `value` at `address`; False where there is no memory, or memory that refuses updates."""
+        if not self.contains(address, 8) or any(start <= address < start + size for start, size in self.fixed):
             return False
         _QWORD.pack_into(self.buffer, address, value)
         return True

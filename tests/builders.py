@@ -171,9 +171,9 @@ class Tables:
 class Scene:
     """Memory (64 MiB from 0 on) and what software wrote there: paging tables, context and PASID structures."""
 
-    def __init__(self, caps: Capabilities = FULL, size: int = 64 * MIB) -> None:
+    def __init__(self, caps: Capabilities = FULL, size: int = 64 * MIB, fixed: bool = False) -> None:
         self.capabilities = caps
-        self.memory = PhysicalMemory([(0, size)])
+        self.memory = PhysicalMemory([(0, size)], [(0, size)] if fixed else ())  # fixed: it refuses atomic updates
         self.size = size
         self._next = 0x100000
 

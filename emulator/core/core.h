@@ -22,6 +22,8 @@ struct core_memory {
     uint8_t *base; /* host address of physical address 0 */
     const struct core_region *regions;
     uint32_t region_count;
+    uint32_t fixed_count;
+    const struct core_region *fixed; /* where entries cannot be updated */
 };
 
 /* -- walk -------------------------------------------------------------------------------------------------------- */

@@ -93,11 +93,21 @@ static inline bool core_load(const struct core_memory *memory, uint64_t address,
     return true;
 }
 
-/* Replace `from` by `to` at address, at once; false if something else stood there. */
+static inline bool core_is_fixed(const struct core_memory *memory, uint64_t address)
+{
+    for (uint32_t i = 0; i < memory->fixed_count; i++)
+        if (address - memory->fixed[i].start < memory->fixed[i].size)
+            return true;
+    return false;
+}
+
+/* Replace `from` by `to` at address, at once; false if something else stood there, or the memory refuses. */
 static inline bool core_exchange(const struct core_memory *memory, uint64_t address, uint64_t from, uint64_t to)
 {
     typedef uint64_t __attribute__((may_alias)) word;
     uint64_t expected = core_little(from);
+    if (core_is_fixed(memory, address))
+        return false;
     return __atomic_compare_exchange_n((word *)(memory->base + address), &expected, core_little(to), false,
                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }

@@ -143,3 +143,11 @@ def test_memory_agrees_with_a_dictionary_of_bytes(seed):
             twin.update(zip(range(address, address + size), data, strict=True))
         elif covered:
             assert memory.read(address, size) == bytes(twin[byte] for byte in range(address, address + size))
+
+
+def test_a_fixed_range_refuses_updates_and_takes_plain_writes() -> None:
+    memory = PhysicalMemory([(0, 0x4000)], fixed=[(0x1000, 0x1000)])
+    assert [memory.store(at, 7) for at in (0xFF8, 0x1000, 0x1FF8, 0x2000)] == [True, False, False, True]
+    assert [memory.load(at) for at in (0xFF8, 0x1000, 0x1FF8, 0x2000)] == [7, 0, 0, 7]
+    memory.write(0x1000, b"\x09")
+    assert memory.load(0x1000) == 9
