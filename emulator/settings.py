@@ -54,6 +54,7 @@ class Settings:
     accesses: str = "none"
     late_us: int = 5
     costs: str | None = None
+    pressure: str | None = None
     preset: str | None = None
     ram: tuple[tuple[int, int], ...] | None = None
     latency: int | None = None
@@ -83,8 +84,9 @@ class Settings:
     @property
     def is_what_if(self) -> bool:
         """Whether something is set that only a what-if run does: a preset, addresses, bounces, reactions, accesses."""
-        own = (self.preset, self.iova, self.bounce, self.reaction, self.window, self.gfp, self.accesses, self.costs)
-        return own != (None, "recorded", "none", "fail", "per-domain", Gfp.ATOMIC, "none", None)
+        files = (self.costs, self.pressure)
+        own = (self.preset, self.iova, self.bounce, self.reaction, self.window, self.gfp, self.accesses, files)
+        return own != (None, "recorded", "none", "fail", "per-domain", Gfp.ATOMIC, "none", (None, None))
 
     def _checked(self) -> Settings:
         if self.stage is Stage.FIRST and self.mode is Mode.LEGACY:
@@ -262,11 +264,10 @@ KEYS: dict[str, Key] = {
     "accesses": Key("accesses", _choice(("none", "rule", "late")), "device accesses a what-if run makes up"),
     "accesses.late_us": Key("late_us", _natural(), "how long after an unmap a late device still comes"),
     "costs": Key("costs", str, "a file with model times that replace some of the standard ones"),
+    "pressure": Key("pressure", str, "a file that says who takes memory when, from the last attach on"),
     "preset": Key("preset", lambda name: find_preset(name).name, "a system by name; other settings go over it"),
     "ram": Key("ram", _ranges, "memory of the machine: START-END,...; what the trace needs if not set"),
-    "latency": Key(
-        "latency", _natural(), "nanoseconds that an invalidation takes; the profile's if not set"
-    ),
+    "latency": Key("latency", _natural(), "nanoseconds that an invalidation takes; the profile's if not set"),
     "kernel.size": Key("kernel_size", _pages, "memory for tables, above all other"),
     "kernel.used": Key("kernel_used", _natural(), "pages of it that others hold: memory pressure"),
     "kernel.min_free_kib": Key("kernel_min_free_kib", _natural(1), "its min watermark; by its size if not set"),

@@ -67,6 +67,7 @@ class Outcome:
     worker_wakeups: int = _metric("times a background worker was woken")
     waits: Mapping[str, int] = _metric("what waiting and trying again came to; see the driver reactions")
     deadlocks: Sequence[str] = _metric("who waits for what that nothing can bring any more")
+    pressure: Mapping[str, Any] = _metric("what the pressure script came to; empty without one")
     supply: Mapping[str, Any] = _metric("the page supply's own numbers")
     allocator: Mapping[str, Any] = _metric("the address allocators' own numbers, summed; empty if as recorded")
     live_mappings: int = _metric("maps not yet unmapped at the end")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from emulator.clock import Clock
 from emulator.ledger import keep_ledger
 from emulator.machine import Machine
 from emulator.mapping.bounce.bouncer import make_bouncer
@@ -21,11 +22,13 @@ from emulator.mapping.costs import Costs, Meter
 from emulator.mapping.dma import FAILURES, failure_cause
 from emulator.mapping.domain import Domain
 from emulator.mapping.pressure import Gfp
+from emulator.mapping.pressure_run import PressureRun
+from emulator.mapping.pressure_script import load_script
 from emulator.mapping.reactions import Action, make_reaction
 from emulator.replay import needed_ram
 from emulator.settings import Settings
 from emulator.trace.columns import NO_SOURCE
-from emulator.trace.event import Kind
+from emulator.trace.event import GFP_CLASSES, Kind
 from emulator.trace.trace import Trace
 from emulator.what_if.accesses import LATE, DeviceAccess, Devices, planned
 from emulator.what_if.buffers import UNPLACED, Buffers
@@ -34,6 +37,7 @@ from emulator.what_if.operations import Operations, operations
 from emulator.what_if.outcome import SERIES
 from emulator.what_if.placing import Placing
 from emulator.what_if.spaces import RECORDED, Spaces
+from emulator.what_if.swap_disk import SwapDisk
 from emulator.what_if.waiting import Refusal, Waiter, WaitList
 from pagetables.address import PAGE_SIZE, SourceId
 from pagetables.errors import MappingError
@@ -83,6 +87,7 @@ class Runner:
         statistics = machine.zone.statistics
         self.before = {"calls": dict(statistics.calls), "refused": dict(statistics.refused)}  # by filling the pools
         self.reclaims_before = statistics.direct_reclaims
+        self.pressure = self._pressed()
         flushed = machine.policy.flushed
 
         def hear(domain: Domain | None) -> None:
@@ -90,6 +95,13 @@ class Runner:
             self.waiting.news()
 
         machine.policy.flushed = hear
+
+    def _pressed(self) -> PressureRun | None:
+        if self.settings.pressure is None:
+            return None
+        script = load_script(self.settings.pressure)
+        disk = SwapDisk(self.machine, self.spaces)
+        return PressureRun(script, self.machine.zone, self.machine.clock, disk.map)
 
     def run(self) -> float:
         """Do every operation, and wait for who still waits; the seconds that took."""
@@ -102,6 +114,7 @@ class Runner:
             Kind.ATTACH: self._attach,
             Kind.DETACH: self._detach,
         }
+        self._start(clock)
         due = iter(planned(ops, self.settings.accesses, self.settings.late_us * 1000))
         access = next(due, None)
         for op, (now, kind) in enumerate(zip(ops.time_ns, ops.kind, strict=True)):
@@ -117,8 +130,20 @@ class Runner:
             self._device_access(access)
             access = next(due, None)
         self.waiting.finish()
+        if self.pressure is not None and (circle := self.pressure.circle()) is not None:
+            self.waiting.deadlocks.append(str(circle))
         self.gauges.finish(clock.now)
         return time.perf_counter() - started
+
+    def _start(self, clock: Clock) -> None:
+        # Pressure begins when all devices are there: what a boot needs is not what the trace is about.
+        ops = self.ops
+        if not ops.time_ns:
+            return
+        clock.advance_to(ops.time_ns[0])
+        if self.pressure is not None:
+            attached = [now for now, kind in zip(ops.time_ns, ops.kind, strict=True) if kind == Kind.ATTACH]
+            clock.after(max(attached, default=clock.now) - clock.now + 1, self.pressure.start)
 
     def _map(self, op: int) -> None:
         self.maps += 1
@@ -269,9 +294,6 @@ def _fitted(settings: Settings, trace: Trace) -> Settings:
 
 
 def _classes(trace: Trace, ops: Operations, standard: Gfp) -> list[Gfp]:
-    # The class of each operation, by a column of the trace where it has one.
-    column = getattr(trace.columns, "gfp", None)
-    if column is None:
-        return [standard] * len(ops)
-    known = [standard, *Gfp]
-    return [known[number] if number < len(known) else standard for number in column[ops.row].tolist()]
+    # The class of each operation: the trace's where it tells, which it does for coherent allocations.
+    known = {0: standard} | {number: Gfp.named(name) for number, name in enumerate(GFP_CLASSES) if name}
+    return [known[number] for number in trace.columns.gfp[ops.row].tolist()] if len(ops) else []

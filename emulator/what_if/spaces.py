@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from emulator.machine import Machine
 from emulator.mapping.addresses import MSI_WINDOW, AddressPlan, AddressSpace, AddressSpaces
+from emulator.mapping.contexts import NoPage
 from emulator.mapping.domain import Domain
 from emulator.trace.spaces import Space
 from pagetables.address import SourceId
@@ -32,6 +33,7 @@ class Spaces:
         self.stand_ins: dict[int, SourceId] = {}
         self._machine, self._spaces = machine, spaces
         self.domains: dict[int, Domain] = {}  # by key
+        self._extra: dict[str, Domain] = {}
         self._of_source: dict[SourceId, Domain] = {}
         if settings.iova != RECORDED:
             plan = AddressPlan(
@@ -45,7 +47,7 @@ class Spaces:
     @property
     def count(self) -> int:
         """How many domains there are: each has a root table."""
-        return len(self.domains)
+        return len({id(domain) for domain in (*self.domains.values(), *self._extra.values())})
 
     def key(self, space: int) -> int:
         """The number under which what belongs to the domain of a space is kept."""
@@ -65,16 +67,26 @@ class Spaces:
         """The addresses of the domain of a space; None if they are as recorded."""
         return None if self.addresses is None else self.addresses.space(self.key(space))
 
+    def own(self, name: str) -> tuple[Domain, AddressSpace | None]:
+        """Domain and addresses of something that is in no trace; a MappingError if there is no page for its root."""
+        if self.addresses is not None:
+            space = self.addresses.space(0 if self.shared else name)
+            self._extra.setdefault(name, space.domain)
+            return space.domain, space
+        if name not in self._extra:
+            self._extra[name] = self._machine.layer.create_domain(None)
+        return self._extra[name], None
+
     def attach(self, space: int, source: SourceId) -> bool:
         """`source` translates through the domain of `space` from now on; False if there is no page for it."""
         try:
             domain = self.domain(space)
-        except MappingError:
+            if self._of_source.get(source) is not domain:
+                self.detach(source)
+                self._machine.layer.attach(domain, source)
+                self._of_source[source] = domain
+        except (MappingError, NoPage):
             return False
-        if self._of_source.get(source) is not domain:
-            self.detach(source)
-            self._machine.layer.attach(domain, source)
-            self._of_source[source] = domain
         return True
 
     def detach(self, source: SourceId) -> bool:
