@@ -198,7 +198,7 @@ def test_a_small_window_is_one_pool_and_a_large_one_four() -> None:
 def test_runs_of_different_buffers_begin_in_different_blocks_until_the_pool_wraps() -> None:
     allocator = PowerpcPools(Window(0, 1024))
     assert [allocator.allocate(pages) for pages in (1, 3, 15, 1)] == [0, 16, 32, 48]
-    assert [allocator.allocate(16) for _ in range(2)] == [768, 784]  # the large pool is not cut into blocks
+    assert [allocator.allocate(17) for _ in range(2)] == [768, 785]  # the large pool is not cut into blocks
     for _ in range(44):
         allocator.allocate(1)
     assert allocator.allocate(1) == 1  # the hint was at the end: from the start
@@ -218,6 +218,18 @@ def test_a_run_that_no_small_pool_holds_may_use_the_large_one_and_the_other_way_
     for page in out[:40]:
         allocator.free(page, 1)
     assert allocator.allocate(16) == out[0]
+
+
+def test_a_pool_that_helps_out_is_searched_from_its_start() -> None:
+    allocator = PowerpcPools(Window(0, 256), pools=4, block=1)
+    pool_of = {cpu: PowerpcPools(Window(0, 256), pools=4).allocate(1, cpu=cpu) // 48 for cpu in range(16)}
+    own, following = next((a, b) for a in pool_of for b in pool_of if pool_of[b] == pool_of[a] + 1)
+    for _ in range(47):
+        allocator.allocate(1, cpu=own)
+    low = [allocator.allocate(1, cpu=following) for _ in range(40)]
+    for page in low:
+        allocator.free(page, 1)
+    assert allocator.allocate(8, cpu=own) == low[0]  # behind the hint there is room for 7
 
 
 def test_a_device_with_a_short_reach_is_served_by_the_first_pool_of_powerpc() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from emulator.mapping.addresses import AddressPlan
 from emulator.mapping.domain import NoAddress
+from emulator.mapping.pressure import Gfp
 from emulator.mapping.scatter import DmaSegment, ScatterLists, Segment, lay_out
 from pagetables.errors import InputError, OutOfPages
 from tests.emulator.mapping.observer import RW, World
@@ -182,6 +183,12 @@ def test_a_sub_page_buffer_exposes_the_rest_of_its_pages() -> None:
     assert (mapping.exposed, bench.lists.exposed.rounding) == (0x1F00, 0x1F00)
 
 
+def test_segments_that_meet_on_a_boundary_are_not_merged() -> None:
+    mapping = Bench(boundary=4 * PAGE).map(*(Segment(0x10_0000 * number, 2 * PAGE) for number in (1, 2, 3)))
+    assert mapping.outputs == (DmaSegment(mapping.iova, 4 * PAGE), DmaSegment(mapping.iova + 4 * PAGE, 2 * PAGE))
+    assert mapping.exposed == 0
+
+
 def test_segments_that_follow_each_other_in_memory_are_one_map() -> None:
     bench = Bench()
     bench.map(Segment(0x10_0000, PAGE), Segment(0x10_1000, PAGE), Segment(0x30_0000, PAGE))
@@ -206,18 +213,18 @@ def test_a_segment_reached_over_the_bus_keeps_its_address_and_is_not_mapped() ->
 def test_a_list_that_finds_no_table_page_leaves_nothing_mapped_and_no_address_taken() -> None:
     bench = Bench()
     zone = bench.world.supply._zone
-    mapping = bench.map(Segment(0, PAGE))
-    below = mapping.iova - (1 << 21)  # where a second table would be needed
-    far = Segment(0x40_0000, 600 * PAGE)
-    zone.squeeze(zone.managed - zone.held)
+    bench.map(Segment(0, PAGE))
+    far = Segment(0x40_0000, 1200 * PAGE)
+    zone.squeeze(zone.managed - zone.held - zone.marks.floor(Gfp.ATOMIC) - 1)  # one table, and the list needs three
     with pytest.raises(OutOfPages):
         bench.map(Segment(0x10_0000, PAGE), far)
     allocator = bench.world.spaces.space(0).allocator
     assert allocator.statistics.live == 1
-    assert bench.target(below) is None
+    assert bench.world.layer.statistics.maps == 2  # the list's first page was mapped, and is not any more
+    assert len(bench.world.unit.of_type(2)) == 1
     zone.squeeze(0)
     again = bench.map(Segment(0x10_0000, PAGE), far)
-    assert bench.reached(again.outputs) == [(0x10_0000, PAGE), (0x40_0000, 600 * PAGE)]
+    assert bench.reached(again.outputs) == [(0x10_0000, PAGE), (0x40_0000, 1200 * PAGE)]
 
 
 def test_a_list_that_finds_no_address_is_refused() -> None:
