@@ -58,6 +58,9 @@ class Kind(enum.IntEnum):
     BOUNCE = 22
     OTHER = 23  # an event line that is not used; why is among the skipped
     SPACE = 24  # declares a space (JSON Lines); no event of the recorded system
+    DMA_CHECK = 25  # somebody looked whether a map had failed; kernels trace none
+    PAGE_FREE = 26  # pages go back to the system
+    INVALIDATE = 27  # caches are told of a range; kernels show their descriptors instead (QI_SUBMIT)
     REGISTER_WRITE = 25  # software writes a register of the unit
 
 
