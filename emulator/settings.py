@@ -13,7 +13,7 @@ import yaml
 from emulator.engine import ENGINES
 from emulator.mapping.bounce.bouncer import bouncer_names
 from emulator.mapping.driver import Mode
-from emulator.mapping.flush.policy import policy_names
+from emulator.mapping.flush.policy import policy_names, waits_for_allocator
 from emulator.mapping.iova.allocator import allocator_names
 from emulator.mapping.pressure import Gfp
 from emulator.mapping.reactions import reaction_names
@@ -97,6 +97,8 @@ class Settings:
             raise InputError("leaves must have 4k among them: what is smaller than a larger page needs it")
         if self.window == "shared" and self.iova == "recorded":
             raise InputError("window=shared needs an address allocator: recorded addresses of two domains may be equal")
+        if self.iova == "recorded" and waits_for_allocator(self.flush):
+            raise InputError(f"flush={self.flush} waits until an address allocator asks for a flush: set iova, too")
         return self
 
 

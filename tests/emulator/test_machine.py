@@ -54,6 +54,7 @@ def test_ram_is_ranges_or_a_size() -> None:
         ({"pool": "respol"}, "did you mean respool"),
         ({"flush": "lazy"}, "known: deferred"),
         ({"iova": "rbtreee"}, "did you mean rbtree"),
+        ({"flush": "stale-bitmap"}, "waits until an address allocator asks"),
         ({"ram": "4G-3G"}, "'4G-3G' is empty"),
         ({"ram": "much"}, "is not a size"),
         ({"kernel.size": "100"}, "multiple of 0x1000"),

@@ -26,7 +26,15 @@ from emulator.mapping.flush.window import StaleWindow
 from pagetables.address import Gpa
 from pagetables.errors import InputError, near
 
-__all__ = ["GROUP", "InvalidationPolicy", "PageSink", "PolicyFactory", "make_policy", "policy_names"]
+__all__ = [
+    "GROUP",
+    "InvalidationPolicy",
+    "PageSink",
+    "PolicyFactory",
+    "make_policy",
+    "policy_names",
+    "waits_for_allocator",
+]
 
 GROUP = "vtd.flush"
 _HERE = "emulator.mapping.flush"
@@ -181,6 +189,11 @@ def policy_names() -> list[str]:
     return sorted(_registered())
 
 
+def waits_for_allocator(name: str) -> bool:
+    """True if the policy called `name` flushes only when an address allocator asks; InputError for an unknown name."""
+    return bool(getattr(_factory(name), "on_demand", False))
+
+
 def make_policy(
     name: str,
     driver: UnitDriver,
@@ -189,11 +202,15 @@ def make_policy(
     options: Mapping[str, int | str] | None = None,
 ) -> InvalidationPolicy:
     """The policy called `name`; InputError for a name nobody has, or an option the policy does not know."""
+    return _factory(name)(driver, supply, clock, options)
+
+
+def _factory(name: str) -> PolicyFactory:
     registered = _registered()
     if name not in registered:
         raise InputError(f"no invalidation policy is called {name!r}; {near(name, registered)}")
     factory: PolicyFactory = registered[name].load()
-    return factory(driver, supply, clock, options)
+    return factory
 
 
 def _registered() -> dict[str, EntryPoint]:

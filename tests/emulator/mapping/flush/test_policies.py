@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emulator.clock import MILLISECOND, SECOND
-from emulator.mapping.flush.policy import make_policy, policy_names
+from emulator.mapping.flush.policy import make_policy, policy_names, waits_for_allocator
 from tests.emulator.mapping.flush.test_flush_queue import Bench, StandIn
 
 GLOBAL, DOMAIN, PAGE = 1, 2, 3
@@ -29,6 +29,12 @@ def test_a_policy_of_another_distribution_is_found_by_its_entry_point(monkeypatc
     monkeypatch.setattr("emulator.mapping.flush.policy.entry_points", lambda group: [_Plugged()])
     assert "mine" in policy_names()
     assert Bench("mine").policy.name == "strict"
+
+
+def test_only_the_policies_that_are_asked_wait_for_an_allocator(monkeypatch) -> None:
+    assert {name for name in NAMES if waits_for_allocator(name)} == {"lazy-on-wrap", "stale-bitmap"}
+    monkeypatch.setattr("emulator.mapping.flush.policy.entry_points", lambda group: [_Plugged()])
+    assert not waits_for_allocator("mine")
 
 
 # The list of 2.6.25
