@@ -8,6 +8,7 @@ fetched by then never finish, and the queue goes on when ITE is cleared.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from emulator.clock import Timer
@@ -80,6 +81,7 @@ class InvalidationQueue:
         self.state: QueueState | None = None  # while it is enabled
         self.table_mode = int(TableMode.LEGACY)  # of the latched root table
         self._turn: _Turn | None = None
+        self._working = False  # devices and interrupt handlers that a descriptor reaches may come back here
         self._waits: list[_Waiting] = []
         self._postponed: list[_Postponed] = []
         behaves = registers.profile.behaves
@@ -137,8 +139,19 @@ class InvalidationQueue:
     def run(self) -> None:
         """Work from head to tail, or to the first error, or to what takes time. The engine takes the common
         descriptors by itself."""
-        state = self.state
-        while state is not None and self._may_fetch():
+        if not self._working:
+            self._work(self._run)
+
+    def _work(self, action: Callable[[], None]) -> None:
+        self._working = True
+        try:
+            action()
+        finally:
+            self._working = False
+
+    def _run(self) -> None:
+        while self.state is not None and self._may_fetch():
+            state = self.state
             error = self._setup_error(state)
             if error is None and self.instant:
                 self._engine.run_queue(state)
@@ -223,17 +236,18 @@ class InvalidationQueue:
         turn.timer = self._latency.clock.after(time, lambda: self._due(turn))
 
     def _due(self, turn: _Turn) -> None:
-        self._finish(turn)
+        self._work(lambda: self._finish(turn))
         self.run()
 
     def _finish(self, turn: _Turn) -> None:
-        self._turn = None
+        self._turn, state = None, self.state
         if isinstance(turn.action, Fail):
             self._stop(turn.action.reason)
         elif self._is_full(turn.word):
             self._hold(turn)
         elif self._execute(turn):
-            self._advance()
+            if self.state is state is not None:  # no handler switched the queue off meanwhile
+                self._advance(state)
         else:
             self._stop(QueueError.BAD_DESCRIPTOR)
 
@@ -272,10 +286,7 @@ class InvalidationQueue:
         else:
             self._devices.give_up()
 
-    def _advance(self) -> None:
-        state = self.state
-        if state is None:
-            return
+    def _advance(self, state: QueueState) -> None:
         self._registers.iqh = type(self._registers.iqh)((self._head() + state.slot) % state.size)
         for postponed in self._postponed:
             postponed.past -= 1
@@ -290,7 +301,7 @@ class InvalidationQueue:
             self._descriptors.finish_wait(self._waits.pop(0).word)
         turn = self._turn
         if turn is not None and turn.timer is None and not self._is_full(turn.word):
-            self._finish(turn)
+            self._work(lambda: self._finish(turn))
         self.run()
 
     def _timed_out(self) -> None:

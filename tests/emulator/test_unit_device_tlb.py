@@ -402,3 +402,58 @@ def test_a_device_uses_a_stale_translation_until_it_is_told(engine: Engine) -> N
     assert bench.translated(found[0]) == 0x5000
     bench.invalidate(pasid_device_tlb(NIC, 1, 0x1000))
     assert bench.device.lookup(0x1000, Access.READ, pasid=1) is None
+
+
+# -- devices and handlers that come back at once
+
+
+def test_a_device_may_complete_while_it_is_asked(bench: AtsBench) -> None:
+    class Eager:
+        asked = 0
+
+        def invalidate(self, invalidation: DeviceTlbInvalidation) -> bool:
+            self.asked += 1
+            bench.unit.invalidation_completed(invalidation.source_id)
+            return False
+
+    eager = Eager()
+    bench.unit.attach_device_tlb(NIC, eager)
+    bench.invalidate(device_tlb(NIC, 0x1000), device_tlb(NIC, 0x2000))
+    assert (eager.asked, bench.read(FSTS), bench.read(IQH, 8)) == (2, 0, 48)
+
+
+def test_a_handler_may_move_the_tail_while_a_wait_finishes(bench: AtsBench) -> None:
+    bench.write(0xA0, 0)  # IECTL: not masked
+    more = [wait_status(STATUS, 7)]
+    bench.unit.message_sink = lambda message: bench.submit(more.pop()) if more else None
+    bench.submit(wait_flags(0x10))
+    assert (status(bench), bench.read(IQH, 8), bench.read(IQT, 8)) == (7, 32, 32)
+
+
+def test_a_handler_may_switch_the_queue_off_while_a_wait_finishes(bench: AtsBench) -> None:
+    bench.write(0xA0, 0)
+    bench.unit.message_sink = lambda message: bench.command(QIE, on=False)
+    bench.submit(wait_flags(0x10), wait_status(STATUS, 7))
+    assert (status(bench), bench.read(IQH, 8)) == (0, 0)
+
+
+def test_a_handler_may_restart_the_queue_while_a_wait_finishes(bench: AtsBench) -> None:
+    def restart(message: object) -> None:
+        bench.command(QIE, on=False)
+        bench.command(QIE)
+
+    bench.write(0xA0, 0)
+    bench.unit.message_sink = restart
+    bench.submit(wait_flags(0x10), wait_status(STATUS, 7))
+    assert (status(bench), bench.read(IQH, 8)) == (7, 32)
+
+
+def test_a_handler_may_repair_the_queue_while_its_error_is_told(bench: AtsBench) -> None:
+    def repair(message: object) -> None:
+        bench.memory.write(0x10_2000, wait_flags(0x40))
+        bench.write(FSTS, IQE)
+
+    bench.write(0x38, 0)  # FECTL: not masked
+    bench.unit.message_sink = repair
+    bench.submit(bytes(16), wait_status(STATUS, 7))
+    assert (status(bench), bench.read(IQH, 8), bench.read(FSTS)) == (7, 32, 0)
