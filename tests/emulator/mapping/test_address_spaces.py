@@ -364,3 +364,55 @@ def test_one_window_needs_one_domain_id_for_any_number_of_devices() -> None:
     apart.map(0, 1)
     with pytest.raises(NoDomainId):
         apart.map(1, 1)
+
+
+# On a real unit
+
+
+@pytest.mark.parametrize("policy", ["strict", "list", "percpu", "single"])
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"mode": "scalable"}, {"mode": "scalable", "stage": "first"}],
+    ids=["legacy", "scalable", "first-stage"],
+)
+def test_a_unit_forgets_a_translation_when_the_policy_flushes_and_not_before(engine, shape, policy: str) -> None:
+    values = {"engine": engine.name, "flush": policy, "kernel.size": "16M", **shape}
+    bench = Machine(Settings.of(values), [(0, 1 << 30)], engine)
+    domain, device = bench.layer.create_domain(), source_id(0, 1, 0)
+    bench.layer.attach(domain, device)
+    bench.layer.map(domain, 0x5000, 0x10_0000, PAGE_SIZE, RW)
+    request = Request(device, 0x5000, Access.READ)
+    assert isinstance(bench.unit.translate(request), Translation)
+    bench.layer.unmap(domain, 0x5000, PAGE_SIZE)
+    stale = isinstance(bench.unit.translate(request), Translation)
+    assert stale == (policy != "strict") == bench.policy.is_stale(domain, 0x5000)
+    bench.clock.advance(1 * SECOND)
+    assert not isinstance(bench.unit.translate(request), Translation)
+
+
+@pytest.mark.parametrize("early, reached", [(1, 0x20_0000), (0, None)])
+def test_a_table_page_freed_before_its_flush_lets_its_next_owner_say_where_a_device_reads(
+    engine, early: int, reached: int | None
+) -> None:
+    options = (("free_before_flush", early),)
+    bench = machine(engine, profile="spec", pool="os", flush_options=options, leaves=frozenset({1}))
+    domain, device = bench.layer.create_domain(), source_id(0, 1, 0)
+    bench.layer.attach(domain, device)
+    bench.layer.map(domain, 2 << 20, 0x40_0000, 2 << 20, RW)
+    # The unit has walked through the table once: its paging-structure caches know it.
+    assert isinstance(bench.unit.translate(Request(device, 2 << 20, Access.READ)), Translation)
+    seen: list[int | None] = []
+    give_back = bench.supply.give_back
+
+    def given_back(pages) -> None:
+        pages = tuple(pages)
+        give_back(pages)
+        owned = bench.supply.take()
+        assert owned in pages
+        bench.memory.write(owned + 8, (0x20_0000 | 3).to_bytes(8, "little"))
+        answer = bench.unit.translate(Request(device, (2 << 20) + PAGE_SIZE, Access.READ))
+        seen.append(answer.gpa if isinstance(answer, Translation) else None)
+
+    bench.supply.give_back = given_back
+    bench.layer.unmap(domain, 2 << 20, 2 << 20)
+    assert seen == [reached]
