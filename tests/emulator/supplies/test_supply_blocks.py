@@ -83,6 +83,13 @@ def test_a_block_supply_fails_in_the_class_that_is_forced_on_it() -> None:
     assert (forced.statistics.failed, zone.statistics.direct_reclaims) == (1, 1)
 
 
+def test_a_block_that_would_cross_a_boundary_moves_behind_it() -> None:
+    pool = DmaPool("p", new_zone(), 1000, 8, 2048)
+    blocks = [pool.allocate(Gfp.ATOMIC) - START for _ in range(5)]
+    assert blocks == [0, 1000, 2048, 3048, 4096]
+    assert pool.per_chunk == 4
+
+
 def test_misuse_of_blocks_is_reported_and_changes_nothing() -> None:
     pool = DmaPool("p", new_zone(), 64)
     block = pool.allocate(Gfp.ATOMIC)

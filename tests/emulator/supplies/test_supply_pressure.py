@@ -252,6 +252,30 @@ def test_a_deadlock_is_over_when_somebody_outside_gives_pages_back() -> None:
     assert script.swap_out.statistics.longest_stall_ns > 900 * MILLISECOND
 
 
+def test_no_deadlock_stands_while_clean_pages_are_left_to_drop() -> None:
+    zone = new_zone(reclaim_per_ms=0)
+    swap = SwapOut(zone, Clock(), Uhci(DmaPool("p", zone, 64, 16)), lambda pages: None)
+    zone.occupy("processes", 200, Held.ANONYMOUS, Gfp.MEMALLOC)
+    zone.occupy("cache", 195, Held.CLEAN, Gfp.MEMALLOC)
+    assert swap.write(8) == 0
+    assert swap.deadlock() is None
+    zone.vacate("cache")
+    zone.occupy("others", 195, Held.PINNED, Gfp.MEMALLOC)
+    swap.write(8)
+    assert swap.deadlock() is not None
+
+
+def test_who_gives_back_what_it_has_no_longer_asks_for_the_rest() -> None:
+    script, zone, clock = run(
+        "steps: [{at: 0ms, who: a, take: 500, kind: pinned}, {at: 2ms, who: a, give back: 100}]", reclaim_per_ms=0
+    )
+    clock.advance(MILLISECOND)
+    assert script.waiting == {"a": 180}
+    clock.advance(MILLISECOND)
+    assert script.waiting == {}
+    assert zone.holding("a") == 220
+
+
 def test_a_write_that_cannot_be_mapped_takes_no_descriptors_and_is_named() -> None:
     script, _, clock = swapping(left=60, reserve=0, map_for_dma=lambda pages: None)
     clock.advance(SECOND)
