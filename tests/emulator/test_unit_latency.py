@@ -11,8 +11,11 @@ from emulator.machine import Machine
 from emulator.mapping.driver import Mode
 from emulator.profile import load_profile, parse_profile
 from emulator.settings import Settings
+from pagetables.address import Gpa, Iova
 from pagetables.errors import InputError
+from pagetables.fault import Fault
 from pagetables.layouts import IotlbInvalidate
+from pagetables.request import Permissions, Request
 from tests.ats import AtsBench, device_tlb
 from tests.profiles import changed
 from tests.units import (
@@ -233,3 +236,15 @@ def test_the_driver_waits_for_a_slow_unit_in_virtual_time(engine: Engine, mode: 
     fast = Machine(Settings(engine=engine.name, mode=mode))
     fast.driver.queue.submit([EVERYTHING])
     assert (fast.clock.now, fast.unit.latency) == (0, 0)
+
+
+def test_an_unmap_takes_the_time_of_its_invalidation_and_a_wait(engine: Engine) -> None:
+    machine = Machine(Settings.of({"engine": engine.name, "latency": str(TIME)}), ram=((0, 1 << 30),))
+    layer = machine.layer
+    domain = layer.create_domain()
+    layer.attach(domain, NIC)
+    layer.map(domain, Iova(0x1000), Gpa(0x5000), 0x1000, Permissions.R | Permissions.W)
+    before = machine.clock.now
+    layer.unmap(domain, Iova(0x1000), 0x1000)
+    assert machine.clock.now == before + 2 * TIME
+    assert isinstance(machine.unit.translate(Request(NIC, Iova(0x1000))), Fault)
