@@ -52,13 +52,17 @@ class IotlbGeometry:
     """Capacity of an IOTLB: `sets` (a power of two) of `ways` entries.
 
     With a `limit` the whole IOTLB is emptied when it has that many entries and another comes. `tables` is the capacity
-    of the paging-structure caches beside it, of both stages together: a power of two, or 0 for none.
+    of the paging-structure caches beside it, of both stages together: a power of two, or 0 for none. A unit that
+    compares only the low `compared_bits` of page numbers (0: all) when pages are invalidated removes, besides these,
+    other second-stage entries of the domain-id: those whose 4 KiB page number agrees in these bits, as far as the
+    address mask lets them count.
     """
 
     sets: int = 256
     ways: int = 4
     limit: int = 0
     tables: int = 0
+    compared_bits: int = 0
 
 
 @dataclass(frozen=True, slots=True, order=True)

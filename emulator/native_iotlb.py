@@ -78,6 +78,7 @@ class NativeIotlb:
         self.struct.entries, self.struct.victims = self._entries, self._victims
         self.struct.set_bits, self.struct.ways = geometry.sets.bit_length() - 1, geometry.ways
         self.struct.limit = geometry.limit
+        self.struct.compared = (1 << geometry.compared_bits) - 1
         self._tables = ffi.new("struct core_entry[]", geometry.tables)
         if geometry.tables:
             self.struct.tables, self.struct.table_bits = self._tables, geometry.tables.bit_length() - 1

@@ -182,7 +182,7 @@ def _word(layout: type[W], value: object, where: str) -> W:
 
 
 def _geometry(value: object, tables: object, where: str) -> IotlbGeometry:
-    keys = ("sets", "ways", "replacement", "entries")
+    keys = ("sets", "ways", "replacement", "entries", "compared_bits")
     if not isinstance(value, dict) or not set(value) <= set(keys):
         raise InputError(f"{where}: iotlb: expected {', '.join(keys)}, got {value!r}")
     usual = IotlbGeometry()
@@ -192,7 +192,9 @@ def _geometry(value: object, tables: object, where: str) -> IotlbGeometry:
     if replacement not in ("round-robin", "drop-all") or (replacement == "drop-all") is not ("entries" in value):
         raise InputError(f"{where}: iotlb.replacement: expected round-robin, or drop-all with entries")
     limit = _number(value.get("entries", 0), f"{where}: iotlb.entries", 0, sets * ways)
-    return IotlbGeometry(sets, ways, limit, _power(tables, f"{where}: paging_structure_cache", 0, 1 << 16))
+    capacity = _power(tables, f"{where}: paging_structure_cache", 0, 1 << 16)
+    bits = _number(value.get("compared_bits", 0), f"{where}: iotlb.compared_bits", 0, 52)
+    return IotlbGeometry(sets, ways, limit, capacity, bits)
 
 
 def _power(value: object, where: str, low: int, high: int) -> int:

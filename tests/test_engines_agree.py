@@ -58,7 +58,7 @@ def translations(engines: tuple[Engine, Engine], seed: int) -> None:
     scene = make_scene(seed, requests=60)
     memories = [scene.memory() for _ in engines]
     sets, ways, limit = rng.choice((1, 2, 8)), rng.choice((1, 2, 4)), rng.choice((0, 0, 5))
-    geometry = IotlbGeometry(sets, ways, limit, tables=rng.choice((0, 1, 4, 16, 256)))
+    geometry = IotlbGeometry(sets, ways, limit, rng.choice((0, 1, 4, 16, 256)), rng.choice((0, 0, 0, 1, 8, 18)))
     caches = [engine.iotlb(geometry) for engine in engines]
     source = replace(scene.source, rid_pasid=Pasid(rng.choice((0, 0, 7))))
     for _ in range(12):

@@ -114,6 +114,7 @@ struct core_iotlb {
     uint32_t table_bits;
     uint32_t table_count; /* entries in use */
     uint64_t limit;
+    uint64_t compared; /* low bits of 4 KiB page numbers: all that an invalidation of pages compares; 0: it does not */
     uint64_t counts[5][3];
     uint64_t total[3];
 };

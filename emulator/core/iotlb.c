@@ -149,6 +149,21 @@ void core_iotlb_invalidate_domain(struct core_iotlb *iotlb, uint32_t domain_id)
     drop_tables(iotlb, &doomed);
 }
 
+/* Drop what agrees in the few bits that this unit compares, wherever it is. */
+static void drop_agreeing(struct core_iotlb *iotlb, const struct doomed *doomed, uint64_t address, uint32_t mask)
+{
+    uint64_t total = (uint64_t)iotlb->ways << iotlb->set_bits;
+    uint64_t compared = mask < 64 ? iotlb->compared >> mask << mask : 0;
+    for (uint64_t i = 0; i < total; i++) {
+        struct core_entry *entry = &iotlb->entries[i];
+        if (!matches(entry->tag, doomed))
+            continue;
+        uint64_t page = entry->page << (tag_page_shift(entry->tag) - 12);
+        if (!((page ^ address >> 12) & compared))
+            drop(iotlb, entry);
+    }
+}
+
 /* A descriptor 2 address is a second-stage input: combined entries cannot be told apart by it and all go, and with them
  * the first stage's paging-structure entries; the second stage's stay if only leaves changed. */
 void core_iotlb_invalidate_pages(struct core_iotlb *iotlb, uint32_t domain_id, uint64_t address, uint32_t mask,
@@ -162,6 +177,8 @@ void core_iotlb_invalidate_pages(struct core_iotlb *iotlb, uint32_t domain_id, u
     if (is_empty(iotlb))
         return;
     drop_range(iotlb, &pages, address, mask);
+    if (iotlb->compared)
+        drop_agreeing(iotlb, &pages, address, mask);
     drop_everywhere(iotlb, &others);
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from emulator.engine import IotlbEntry, IotlbGeometry, TableEntry
 from emulator.unit.invalidation_scope import meets
 from emulator.unit.paging_caches import ReadableTables, table_order
-from pagetables.address import Iova, Pasid, level_shift
+from pagetables.address import PAGE_SHIFT, Iova, Pasid, level_shift
 from pagetables.request import Access, Permissions, Request, Translation
 from pagetables.source import Source, TranslationType
 from pagetables.table_caches import TableCaches
@@ -141,12 +141,17 @@ class ReadableIotlb:
         def doomed(entry: IotlbEntry) -> bool:
             if entry.domain_id != domain_id:
                 return False
-            return entry.translation is not TranslationType.SECOND_STAGE or meets(
-                entry.iova, entry.page_shift, address, mask
-            )
+            if entry.translation is not TranslationType.SECOND_STAGE or self._agrees(entry, address, mask):
+                return True
+            return meets(entry.iova, entry.page_shift, address, mask)
 
         self._drop(doomed)
         self._tables.drop(lambda entry: entry.domain_id == domain_id and not (hint and entry.pasid is None))
+
+    def _agrees(self, entry: IotlbEntry, address: int, mask: int) -> bool:
+        bits = self.geometry.compared_bits
+        compared = (1 << bits) - 1 & ~((1 << mask) - 1)
+        return bool(bits) and not (entry.iova ^ address) >> PAGE_SHIFT & compared
 
     def invalidate_pasid(self, domain_id: int, pasid: int) -> None:
         """Remove everything of (domain-id, PASID) but second-stage tables; no PASID counts as RID_PASID."""

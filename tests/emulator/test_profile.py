@@ -108,7 +108,10 @@ def test_asking_for_an_unknown_behaviour_is_an_error() -> None:
         (("haw: 46", "haw: 46\nperformance_counters: 3"), "performance_counters: expected a number from 0 to 2"),
         (("explains: for a test", "explains: 7"), "mine: explains: expected words, got 7"),
         (("haw: 46", "haw: 46\niotlb: {sets: 3}"), "mine: iotlb.sets: 3 is not a power of two"),
-        (("haw: 46", "haw: 46\niotlb: 7"), "mine: iotlb: expected sets, ways, replacement, entries, got 7"),
+        (
+            ("haw: 46", "haw: 46\niotlb: 7"),
+            "mine: iotlb: expected sets, ways, replacement, entries, compared_bits, got 7",
+        ),
         (("haw: 46", "haw: 46\niotlb: {replacement: lru}"), "mine: iotlb.replacement: expected round-robin, or drop"),
         (("haw: 46", "haw: 46\niotlb: {replacement: drop-all}"), "mine: iotlb.replacement: expected round-robin, or"),
         (
