@@ -47,8 +47,6 @@ def _parse_json(text: str) -> dict[str, str]:
         given = json.loads(text)
     except json.JSONDecodeError as error:
         raise OptionError(f"JSON parse error: {error}") from None
-    if not isinstance(given, dict):
-        raise OptionError("expected a JSON object with 'driver'")
     return {str(key): _plain(value) for key, value in given.items()}
 
 
