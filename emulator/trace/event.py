@@ -61,7 +61,7 @@ class Kind(enum.IntEnum):
     DMA_CHECK = 25  # somebody looked whether a map had failed; kernels trace none
     PAGE_FREE = 26  # pages go back to the system
     INVALIDATE = 27  # caches are told of a range; kernels show their descriptors instead (QI_SUBMIT)
-    REGISTER_WRITE = 25  # software writes a register of the unit
+    REGISTER_WRITE = 28  # software writes a register of the unit
 
 
 REPLAYED = (Kind.MAP, Kind.UNMAP, Kind.ACCESS, Kind.ATTACH, Kind.DETACH)

@@ -20,14 +20,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
-from emulator.trace.columns import NO_PASID, NO_SOURCE
+from emulator.trace.columns import NO_PASID, NO_SOURCE, Columns
 from emulator.trace.event import GFP_CLASSES, READ, WRITE, Event, Kind, SpaceRef
 from emulator.trace.skipped import SkippedLines
+from emulator.trace.spaces import Space
 from emulator.trace.trace import KernelRule, Trace
 from pagetables.address import PAGE_SIZE, format_source_id, parse_number, parse_source_id
 from pagetables.errors import InputError, TraceError, near
 
-__all__ = ["VERSION", "JsonReader", "upgrade", "write_json_lines"]
+__all__ = ["VERSION", "JsonReader", "JsonWriter", "upgrade", "write_json_lines"]
 
 VERSION = 2
 
@@ -247,20 +248,26 @@ def _space(record: Record) -> SpaceRef | None:
 
 def write_json_lines(trace: Trace, out: IO[str]) -> None:
     """Write `trace` so that reading it again gives equal columns (but for event numbers and lines) and equal spaces."""
-    write = _Writer(out).write
-    write({"event": "trace", "version": VERSION, "kernel_rule": trace.kernel_rule})
-    for space in trace.spaces:
-        domain = {} if space.domain_id is None else {"domain": int(space.domain_id)}
-        write({"event": "space", "space": space.index, "name": space.name, **domain, "attributed": space.attributed})
-    for row in trace.columns.rows():
-        write(_row(row))
+    JsonWriter(out, trace.spaces, trace.kernel_rule).write(trace.columns)
 
 
-class _Writer:
-    def __init__(self, out: IO[str]) -> None:
+class JsonWriter:
+    """Writes columns to `out` as they come, after the records that frame them."""
+
+    def __init__(self, out: IO[str], spaces: Iterable[Space], kernel_rule: KernelRule) -> None:
         self._out = out
+        self._put({"event": "trace", "version": VERSION, "kernel_rule": kernel_rule})
+        for space in spaces:
+            domain = {} if space.domain_id is None else {"domain": int(space.domain_id)}
+            named = {"event": "space", "space": space.index, "name": space.name, **domain}
+            self._put(named | {"attributed": space.attributed})
 
-    def write(self, record: Record) -> None:
+    def write(self, columns: Columns) -> None:
+        """Append rows."""
+        for row in columns.rows():
+            self._put(_row(row))
+
+    def _put(self, record: Record) -> None:
         self._out.write(json.dumps(record) + "\n")
 
 
