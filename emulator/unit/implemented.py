@@ -22,9 +22,9 @@ __all__ = [
     "missing_bits",
 ]
 
-EVENT_GROUPS = (1 << 1, 0, 0xF, 0x3, 0x7)
-"""Per event group, the events counted: requests; lookups and hits of context-cache and PASID-cache, of the IOTLB, of
-the interrupt-entry cache."""
+EVENT_GROUPS = (1 << 1, 1 << 6, 0xF, 0x3, 0x7)
+"""Per event group, the events counted: requests; page requests; lookups and hits of context-cache and PASID-cache, of
+the IOTLB, of the interrupt-entry cache."""
 
 ENHANCED_COMMANDS = (0xF0, 0xF1, 0xF4, 0xF5)
 """Enable and disable a counter, freeze and unfreeze all: what a unit with performance monitoring accepts."""

@@ -1,7 +1,7 @@
 """Performance monitoring, and the enhanced commands that steer it (VT-d, "Performance Monitoring", ECMD).
 
-A counter adds one for each selected event of its group: requests; context and PASID lookups and hits; IOTLB lookups and
-hits. While none is enabled nothing is looked at.
+A counter adds one for each selected event of its group: requests; page requests that were queued; context and PASID
+lookups and hits; IOTLB lookups and hits. While none is enabled nothing is looked at.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Event(IntEnum):
     """What is counted: the event group above bit 31, the bit of its event below."""
 
     REQUEST = 0 << 32 | 1 << 1
+    PAGE_REQUEST = 1 << 32 | 1 << 6
     CONTEXT_LOOKUP = 2 << 32 | 1 << 0
     CONTEXT_HIT = 2 << 32 | 1 << 1
     PASID_LOOKUP = 2 << 32 | 1 << 2

@@ -212,6 +212,8 @@ class RemappingUnit(CommandedUnit):
         """
         if not self._enabled:
             return TranslationCompletion(CompletionStatus.UNSUPPORTED_REQUEST)
+        if self.monitor.counting:
+            self._count(request)
         completion = self._translation_requests.answer(request, no_write, pages)
         if completion.fault is not None and not completion.succeeded:
             self._faults.record(completion.fault)
@@ -229,7 +231,10 @@ class RemappingUnit(CommandedUnit):
             return self._page_requests.refuse(request, code)
         fault = self._page_request_fault(request.request())
         if fault is None:
-            return self._page_requests.put(request)
+            outcome = self._page_requests.put(request)
+            if self.monitor.counting and outcome is PageRequestOutcome.QUEUED:
+                self.monitor.happened([Event.PAGE_REQUEST], request.request(), None)
+            return outcome
         self._faults.record(fault, page_request=True)
         return self._page_requests.refuse(request, ResponseCode.INVALID_REQUEST)
 

@@ -371,3 +371,12 @@ def test_without_device_tlb_support_tt_01_is_programmed_wrongly(engine: Engine) 
     bench.ats_legacy(bench.table())
     assert bench.ask(0x1000).status is CA
     assert bench.record()[1] >> 32 & 0xFF == 0x03
+
+
+def test_translation_requests_are_counted(bench: AtsBench) -> None:
+    bench.ats_legacy(bench.table())
+    bench.write(0x500, 2 << 32, 8)  # counter 0: group 0, requests
+    bench.write(0x400, 0xF0, 8)
+    bench.ask(0x1000)
+    bench.ask(0x2000)
+    assert bench.read(0x800, 8) == 2

@@ -400,3 +400,12 @@ def test_page_requests_and_waits_share_nothing(bench: AtsBench) -> None:
     assert bench.qword(0x10_8000) == 7
     assert (bench.read(PQH, 8), bench.read(PQT, 8), bench.queued(0)[0] & 0xFF) == (0, 32, 1)
     assert bench.qword(REQUESTS + 32) == 0
+
+
+def test_queued_page_requests_are_counted(bench: AtsBench) -> None:
+    bench.write(0x500, 1 << 8 | 0x40 << 32, 8)  # counter 0: group 1, page requests
+    bench.write(0x400, 0xF0, 8)
+    bench.page_request()
+    bench.page_request(0x8000)
+    bench.page_request(sid=NIC + 1)
+    assert bench.read(0x800, 8) == 2
