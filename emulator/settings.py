@@ -264,7 +264,7 @@ KEYS: dict[str, Key] = {
     "window": Key("window", _choice(("per-domain", "shared")), "addresses for each domain, or one window for all"),
     "gfp": Key("gfp", Gfp.named, "class of a map's requests where the trace does not tell: atomic, kernel, ..."),
     "accesses": Key("accesses", _choice(("none", "rule", "late")), "device accesses a what-if run makes up"),
-    "accesses.late_us": Key("late_us", _natural(), "how long after an unmap a late device still comes"),
+    "accesses.late_us": Key("late_us", _natural(1), "how long after an unmap a late device still comes"),
     "costs": Key("costs", str, "a file with model times that replace some of the standard ones"),
     "pressure": Key("pressure", str, "a file that says who takes memory when, from the last attach on"),
     "preset": Key("preset", lambda name: find_preset(name).name, "a system by name; other settings go over it"),

@@ -72,7 +72,7 @@ def planned(ops: Operations, rule: str, late_ns: int) -> list[DeviceAccess]:
     time, end = np.array(ops.time_ns, np.int64)[maps], np.array(ops.end_ns, np.int64)[maps]
     closed = end >= 0
     until = np.where(closed, end, max(ops.time_ns))
-    use = time + (_random(maps, 0) % np.maximum(until - time, 1).astype(np.uint64)).astype(np.int64)
+    use = time + 1 + (_random(maps, 0) % np.maximum(until - time, 1).astype(np.uint64)).astype(np.int64)
     kinds = [(USE, maps, use), (LAST, maps[closed], end[closed])]
     if rule == "late":
         kinds.append((LATE, maps[closed], end[closed] + late_ns))

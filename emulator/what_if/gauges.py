@@ -15,6 +15,7 @@ class Gauges:
     """
 
     def __init__(self, names: Sequence[str], read: Callable[[], tuple[int, ...]], limit: int = 512) -> None:
+        limit += limit % 2
         self.names = tuple(names)
         self.peak = [0] * len(self.names)
         self.samples: list[tuple[int, ...]] = []
@@ -40,7 +41,9 @@ class Gauges:
 
     def finish(self, now: int) -> None:
         """The end: the last values are weighed and sampled."""
-        self.tick(now)
+        if self._since is not None and now > self._since:
+            self._weigh(now - self._since)
+        self._since, self._values = now, self._read()
         if not self.samples or self.samples[-1][0] != now:
             self.samples.append((now, *self._values))
 
@@ -63,6 +66,5 @@ class Gauges:
         self._left = self._stride
         self.samples.append((now, *self._values))
         if len(self.samples) >= self._limit:
-            del self.samples[1::2]
+            del self.samples[1::2]  # the last one among them: the next to keep is as far away as it was
             self._stride *= 2
-            self._left = self._stride
