@@ -92,6 +92,7 @@ class Zone:
         self._next = start
         self._reclaimer: Timer | None = None
         self._in_vain = 0
+        self._promise_refused = False
         self.free = self.managed - used  # pages that nobody holds
 
     @property
@@ -210,6 +211,7 @@ class Zone:
     def promise(self, pages: int) -> bool:
         """Promise `pages` pages to somebody, if free and clean ones that are not promised yet suffice."""
         if self.free + self.clean - self.promised < pages:
+            self._promise_refused = True
             return False
         self.promised += pages
         return True
@@ -219,7 +221,7 @@ class Zone:
         if not 0 <= pages <= self.promised:
             raise VtdError(f"{pages} promised pages cannot be released: {self.promised} are promised")
         self.promised -= pages
-        if pages:
+        if pages and self._promise_refused:  # news for those alone who want a promise: no page became free
             self._announce()
 
     def take_promised(self) -> Gpa:
@@ -313,6 +315,7 @@ class Zone:
 
     def _announce(self) -> None:
         self._in_vain = 0
+        self._promise_refused = False
         for action in list(self.on_available):
             action()
 

@@ -22,7 +22,16 @@ from emulator.mapping.pressure import Gfp, Zone
 from pagetables.address import Gpa
 from pagetables.errors import InputError, near
 
-__all__ = ["GROUP", "PageSupply", "SupplyFactory", "SupplyStatistics", "make_supply", "supply_names", "take_options"]
+__all__ = [
+    "GROUP",
+    "SIZE_OPTIONS",
+    "PageSupply",
+    "SupplyFactory",
+    "SupplyStatistics",
+    "make_supply",
+    "supply_names",
+    "take_options",
+]
 
 GROUP = "vtd.pools"
 _HERE = "emulator.mapping.pools"
@@ -38,6 +47,16 @@ _BUILT_IN = (
     EntryPoint("dma-pool", f"{_HERE}.dma_pool:make", GROUP),
     EntryPoint("coherent-pool", f"{_HERE}.coherent_pool:make", GROUP),
 )
+SIZE_OPTIONS = {
+    "respool": "min",
+    "mempool-2.5": "min_nr",
+    "mempool": "min_nr",
+    "static": "window_mib",
+    "prealloc-worker": "initial",
+    "dma-pool": "preallocated",
+    "coherent-pool": "pages",
+}
+"""The option that says how large a supply is at the start, by its name: what `pool.size` means there."""
 
 
 @dataclass(slots=True)
@@ -109,12 +128,15 @@ def supply_names() -> list[str]:
 
 
 def make_supply(name: str, zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
-    """The supply called `name`, filled; InputError for a name nobody has, or an option the supply does not know."""
+    """The supply called `name`, filled; InputError for a name nobody has, or an option the supply does not know.
+
+    The option `size` means what `SIZE_OPTIONS` says for it.
+    """
     registered = _registered()
     if name not in registered:
         raise InputError(f"no pool is called {name!r}; {near(name, registered)}")
     factory: SupplyFactory = registered[name].load()
-    return factory(zone, clock, options)
+    return factory(zone, clock, _sized(name, options))
 
 
 def take_options(name: str, options: Mapping[str, int | str], defaults: Mapping[str, int | str]) -> dict[str, Any]:
@@ -126,6 +148,16 @@ def take_options(name: str, options: Mapping[str, int | str], defaults: Mapping[
         if isinstance(defaults[key], int) and not isinstance(value, int):
             raise InputError(f"pool.{key}={value}: {name} wants a number")
     return {**defaults, **options}
+
+
+def _sized(name: str, options: Mapping[str, int | str]) -> Mapping[str, int | str]:
+    # `size` under the name that this supply has for it.
+    own = SIZE_OPTIONS.get(name)
+    if "size" not in options or own is None:
+        return options
+    if own in options:
+        raise InputError(f"pool.size and pool.{own} are the same for {name}; give one of them")
+    return {own if key == "size" else key: value for key, value in options.items()}
 
 
 def _registered() -> dict[str, EntryPoint]:

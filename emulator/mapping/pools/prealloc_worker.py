@@ -142,4 +142,5 @@ def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupp
     if growth == "step" and step < 1:
         raise InputError(f"pool.step={step}: the set grows by one page or more")
     delay = chosen["delay_us"] * MICROSECOND
-    return EnlargedSet(zone, clock, chosen["initial"], chosen["low"], step, delay, bool(chosen["fallback"]))
+    low = chosen["low"] if "low" in options else min(chosen["low"], chosen["initial"])
+    return EnlargedSet(zone, clock, chosen["initial"], low, step, delay, bool(chosen["fallback"]))

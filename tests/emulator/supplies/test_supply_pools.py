@@ -11,7 +11,7 @@ from emulator.mapping.pools.ladder import STEPS
 from emulator.mapping.pools.mempool import Mempool
 from emulator.mapping.pools.mempool_25 import LADDERS
 from emulator.mapping.pressure import Gfp, Held
-from emulator.mapping.supply import make_supply
+from emulator.mapping.supply import SIZE_OPTIONS, make_supply, supply_names
 from emulator.python_engine import PythonEngine
 from emulator.sizing import new_tables, table_pages
 from pagetables.address import Gpa, Iova
@@ -417,6 +417,22 @@ def test_a_coherent_supply_doubles_after_a_success_and_fails_while_memory_is_fre
     life.clock.advance(MILLISECOND)
     assert life.supply.statistics.details["size"] == 32
     assert life.take() is not None
+
+
+@pytest.mark.parametrize("name", SIZE_OPTIONS)
+def test_every_supply_that_has_a_size_takes_it_by_that_name(name: str) -> None:
+    own = SIZE_OPTIONS[name]
+    by_size, by_own = (make_supply(name, new_zone(), Clock(), {option: 16}) for option in ("size", own))
+    assert by_size.statistics == by_own.statistics
+    assert by_size.statistics.idle > 0
+    with pytest.raises(InputError, match="are the same"):
+        make_supply(name, new_zone(), Clock(), {"size": 16, own: 16})
+
+
+@pytest.mark.parametrize("name", sorted(set(supply_names()) - set(SIZE_OPTIONS)))
+def test_a_supply_that_keeps_nothing_has_no_size(name: str) -> None:
+    with pytest.raises(InputError, match="no option 'size'"):
+        make_supply(name, new_zone(), Clock(), {"size": 16})
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,19 @@ def test_a_promise_to_a_supply_is_kept_whatever_others_do(steps) -> None:
     assert zone.promised == 0
 
 
+def test_a_promise_that_is_released_is_news_only_after_one_was_refused() -> None:
+    zone = new_zone()
+    told = []
+    zone.on_available.append(lambda: told.append(zone.promised))
+    zone.promise(300)
+    zone.release_promise(100)
+    assert told == []
+    assert not zone.promise(300)
+    zone.release_promise(50)
+    zone.release_promise(50)
+    assert told == [150]
+
+
 def test_a_promised_page_of_a_supply_needs_a_promise() -> None:
     zone = new_zone()
     with pytest.raises(VtdError, match="no page is promised"):
