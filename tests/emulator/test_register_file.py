@@ -13,6 +13,7 @@ from pagetables.bits import RO, ROS, RW, RW1C, RW1CS, WO, Reserved
 from pagetables.errors import LayoutError, UnknownField
 from pagetables.layouts.registers import REGISTERS, FaultRecord, Register
 from pagetables.memory import PhysicalMemory
+from tests.profiles import changed
 
 PROFILE = load_profile("spec")
 FRCD = 0x220
@@ -240,12 +241,14 @@ def test_registers_beyond_the_page_are_refused() -> None:
 CONSTANTS = {
     "spec": {
         0x100: 0x50A,
-        0x300: 0x0004_0007_0430_0002,
+        0x300: 0x0004_0007_0530_0002,
         0x310: 0x480_0000_0500,
         0x318: 0x800_0000_0488,
         0x380: 2,
+        0x388: 0x40,
         0x390: 0xF,
         0x398: 3,
+        0x3A0: 7,
         0x448: 0x33_0000_0000_0000,
         0x580: 0x1_3000,
         0x680: 0x1_3000,
@@ -301,7 +304,7 @@ def test_reset_values_are_those_of_the_register_map(name: str) -> None:
         (0x178, 8, 0),  # there is no twelfth fixed range
         (0x180, 8, 0x000F_FFFF_FFFF_F0FF),
         (0x218, 8, 0x000F_FFFF_FFFF_F800),
-        (0x300, 8, 0x0004_0007_0430_0002),  # PERFCAP: 2 counters of 48 bits, 4 groups, 3 filters, interrupts
+        (0x300, 8, 0x0004_0007_0530_0002),  # PERFCAP: 2 counters of 48 bits, 5 groups, 3 filters, interrupts
         (0x310, 8, 0x480_0000_0500),
         (0x324, 4, 0),
         (0x328, 4, 0x8000_0000),
@@ -309,7 +312,9 @@ def test_reset_values_are_those_of_the_register_map(name: str) -> None:
         (0x330, 4, 0xFFFF_FFFC),
         (0x334, 4, 0xFFFF_FFFF),
         (0x380, 8, 2),
-        (0x3A0, 8, 0),  # four event groups and no fifth
+        (0x388, 8, 0x40),
+        (0x3A0, 8, 7),
+        (0x3A8, 8, 0),  # five event groups and no sixth
         (0x408, 8, 0xFFFF_FFFF_FFFF_FFFF),
         (0x410, 8, 0),
         (0x420, 8, 0),
@@ -360,7 +365,7 @@ def test_one_protected_region_may_be_there_without_the_other() -> None:
 
 
 def test_without_eim_the_upper_message_addresses_and_eime_are_reserved() -> None:
-    registers = UnitRegisters(load_profile("qemu-7.2"))
+    registers = UnitRegisters(changed(load_profile("qemu-7.2"), behaviours=frozenset()))
     for offset in (0x44, 0xAC):
         registers.write32(offset, 0xFFFF_FFFF)
         assert registers.read32(offset) == 0
