@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 import pytest
 
+from emulator.bus import Bus
 from emulator.engine import Engine
 from emulator.profile import load_profile
 from emulator.unit.ats import CompletionStatus
+from pagetables.address import Iova
 from pagetables.errors import VtdError
+from pagetables.request import Access, AddressType, Request
 from tests.ats import DTE, PASIDE, AtsBench
 from tests.profiles import changed
 from tests.units import FSTS, NIC, ROOT, RTADDR, SRTP, TE, Bench, R, W
@@ -380,3 +386,59 @@ def test_translation_requests_are_counted(bench: AtsBench) -> None:
     bench.ask(0x1000)
     bench.ask(0x2000)
     assert bench.read(0x800, 8) == 2
+
+
+# -- a completion promises what untranslated requests get
+
+
+def build(engine: Engine, stage: int, seed: int) -> tuple[AtsBench, list[int]]:
+    """PASID 1 with random pages of random rights and sizes; addresses in and around them."""
+    draw, bench = random.Random(seed), AtsBench(engine)
+    bench.ats_scalable()
+    table = bench.table()
+    bench.pasid_entry(1, stage, 9, table if stage == 1 else 0, 0 if stage == 1 else table)
+    addresses = []
+    for region in range(12):
+        level = draw.choice([1, 1, 2])
+        iova = region << 21 | (draw.randrange(512) << 12 if level == 1 else 0)
+        gpa = draw.randrange(1, 64) << 21
+        if stage == 1:
+            bits = draw.choice([0x01, 0x03, 0x05, 0x07, 0x65, 0x67]) | (0x80 if level == 2 else 0)
+            bench.put(bench.entry_at(table, iova, level, link=0x27), gpa | bits)
+        else:
+            bench.map(table, iova, gpa, draw.choice([R, W, R | W]), level)
+        addresses += [iova, iova + 0x1000 * draw.randrange(512), iova ^ 1 << draw.randrange(12, 36)]
+    return bench, addresses
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("seed", range(5))
+def test_rights_and_address_are_those_of_untranslated_requests(engine: Engine, stage: int, seed: int) -> None:
+    asking, addresses = build(engine, stage, seed)
+    plain, _ = build(engine, stage, seed)
+    granted = 0
+    for iova in addresses:
+        (entry,) = asking.ask(iova, pasid=1).entries
+        size = 1 << 12 if not entry.s else 1 << 13 + (~entry.addr & entry.addr + 1).bit_length() - 1
+        where = (int(entry) & -size) + iova % size
+        for access, right in (("r", entry.r), ("w", entry.w)):
+            answer = plain.go(iova, access, pasid=1)
+            assert (answer == where) if right else (answer < 0), f"{access} of {iova:#x}"
+            granted += right
+    assert granted > 10
+    assert recorded(asking) == 0
+
+
+def test_a_device_reads_and_writes_with_what_it_was_told(bench: AtsBench) -> None:
+    table = bench.table()
+    leaf = bench.map(table, 0x1000, 0x5000)
+    bench.ats_legacy(table)
+    bench.device.fill(0x1000, bench.ask(0x1000).entries[0])
+    bench.put(leaf, 0)  # the device is trusted until its device-TLB is told
+    found = bench.device.lookup(0x1010, Access.WRITE)
+    assert found is not None
+    request = Request(NIC, Iova(found[0]), Access.WRITE, address_type=AddressType.TRANSLATED)
+    bus = Bus(bench.unit)
+    assert bus.store(request, b"by the device") is None
+    assert bench.memory.read(0x5010, 13) == b"by the device"
+    assert bus.load(replace(request, access=Access.READ), 13) == b"by the device"
