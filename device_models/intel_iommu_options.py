@@ -19,7 +19,6 @@ from pagetables.capabilities import Capabilities
 __all__ = ["Dialect", "UnitOptions", "compose", "dialect_of"]
 
 _WIDTHS = {39: 0b0010, 48: 0b0110, 57: 0b1110}  # by aw-bits, SAGAW
-_PASID_BITS = 8  # what `x-pasid-mode` of 10.2 and `svm` mean by a PASID
 
 
 class Dialect(enum.Enum):
@@ -74,8 +73,12 @@ def compose(base: Profile, options: UnitOptions) -> Profile:
     ecap: dict[str, int] = {}
     _refuse(base, options)
     _apply_switches(cap, ecap, options)
-    haw = _apply_width(cap, options, base.capabilities.haw)
-    if base.name.startswith("qemu-"):
+    haw = base.capabilities.haw
+    bits = options.get("aw-bits")
+    if bits is not None:
+        cap.update(sagaw=_WIDTHS[bits], mgaw=bits - 1)
+    if base.name.startswith("qemu-"):  # whose aw-bits is also the width of the machine's addresses
+        haw = bits or haw
         _apply_scalable(cap, ecap, options)
     else:
         _apply_modes(ecap, options)
@@ -101,14 +104,6 @@ def _apply_switches(cap: dict[str, int], ecap: dict[str, int], options: UnitOpti
         ecap.update(ir=0, eim=0, mhmv=0)
     elif options.get("eim") in ("on", "off"):
         ecap["eim"] = int(options.get("eim") == "on")
-
-
-def _apply_width(cap: dict[str, int], options: UnitOptions, haw: int) -> int:
-    bits = options.get("aw-bits")
-    if bits is None:
-        return haw
-    cap.update(sagaw=_WIDTHS[bits], mgaw=bits - 1)
-    return int(bits)
 
 
 def _apply_scalable(cap: dict[str, int], ecap: dict[str, int], options: UnitOptions) -> None:
