@@ -29,6 +29,7 @@ def show(report: Report, dump: str | None = None) -> None:
     out.print(_spaces(report))
     out.print(_numbers(report))
     _findings(out, "misuse by the recorded software", [_misuse(found) for found in report.misuse])
+    _findings(out, "pages that two owners share", [_misuse(found) for found in report.exposure["shared"]])
     _findings(out, "faults", [_fault(found) for found in report.faults])
     _findings(out, "lines not used", _skipped(report))
     _findings(out, "notes", report.notes, style="dim")
@@ -100,6 +101,12 @@ def _rows(report: Report) -> Iterable[tuple[str, str]]:
         yield "refused", _named(report.failed)
     if report.reordered:
         yield "reordered", f"{count(report.reordered, 'map')} overtook the unmap of another CPU"
+    if report.exposure["mapped_bytes"]:
+        beyond, mapped = report.exposure["exposed_bytes"], report.exposure["mapped_bytes"]
+        yield (
+            "exposure",
+            f"{human_size(mapped)} of buffers mapped, {human_size(beyond)} of their pages exposed with them",
+        )
     yield "leaves", report.rule
 
 
@@ -138,11 +145,11 @@ def _findings(out: Console, title: str, lines: Iterable[str], style: str = "") -
 
 
 def _misuse(found: Mapping[str, Any]) -> str:
-    text = f"{found['file']}:{found['line']}: {found['kind']}: {found['iova']} +{found['size']:#x} in {found['space']}"
-    for verb in ("mapped_by", "unmapped_by"):
-        if verb in found:
-            text += f"; {verb.replace('_', ' ')} line {found[verb]['line']}"
-    return text
+    text = (
+        f"{found['file']}:{found['line']}: {found['kind']}: {found['iova']} +{found['size']:#x} of {found['space']}: "
+    )
+    case = [f"{event['role']} line {event['line']}" for event in found["events"][:-1] if event["line"]]
+    return f"{text}{found['says']}" + (f"; {', '.join(case)}" if case else "")
 
 
 def _fault(found: Mapping[str, Any]) -> str:

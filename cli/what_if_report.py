@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.render import console, count, human_size
 
 if TYPE_CHECKING:
+    from emulator.misuse.judging import Judgement
+    from emulator.misuse.verdict import Verdict
     from emulator.what_if import Outcome
     from emulator.what_if.runner import Runner
 
@@ -17,9 +19,10 @@ WIDTH = 80
 SHOWN = 10  # findings of a kind that are listed; the rest is counted
 
 
-def document(run: Runner, outcome: Outcome) -> dict[str, Any]:
+def document(run: Runner, outcome: Outcome, judged: Judgement) -> dict[str, Any]:
     """The JSON of a what-if replay: the keys of a plain one, and every metric of the run."""
-    from emulator.replay_report import left_out, misuse_of
+    from emulator.misuse.judging import verdict_document
+    from emulator.replay_report import left_out
 
     trace, ledger = run.trace, run.ledger
     skipped = [*trace.skipped, *left_out(trace, ledger)]
@@ -28,14 +31,14 @@ def document(run: Runner, outcome: Outcome) -> dict[str, Any]:
         "applied": {"map": outcome.maps_ok, "unmap": outcome.unmaps, "access": outcome.accesses["made"]},
         "skipped": [{"file": line.file, "line": line.line, "why": line.why} for line in skipped],
         "faults": [],
-        "misuse": [misuse_of(trace, finding) for finding in ledger.misuse],
+        "misuse": [verdict_document(trace, verdict) for verdict in judged.misuse],
         **outcome.as_dict(),
         "events": trace.events,
         "rows": outcome.events,
     }
 
 
-def show(run: Runner, outcome: Outcome, dump: str | None = None) -> None:
+def show(run: Runner, outcome: Outcome, judged: Judgement, dump: str | None = None) -> None:
     """Print the run on stdout; `dump` is the file that holds the memory, if one was written."""
     from rich.table import Table
 
@@ -54,7 +57,7 @@ def show(run: Runner, outcome: Outcome, dump: str | None = None) -> None:
         table.add_row(name, value)
     out.print(table)
     _findings(out, "deadlocks", outcome.deadlocks)
-    _findings(out, "misuse by the recorded software", _misuse(run))
+    _findings(out, "misuse by the recorded software", _misuse(run, judged.misuse))
     _findings(out, "notes", outcome.notes, style="dim")
     if dump is not None:
         out.print(f"memory and registers: {dump}", soft_wrap=True)
@@ -153,12 +156,10 @@ def _named(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in numbers.items() if value) or "none"
 
 
-def _misuse(run: Runner) -> list[str]:
-    from emulator.replay_report import misuse_of
-
-    found = [misuse_of(run.trace, finding) for finding in run.ledger.misuse[:SHOWN]]
-    lines = [f"{one['kind']}: {one['iova']}+{one['size']:#x}, {one['file']}:{one['line']}" for one in found]
-    more = len(run.ledger.misuse) - SHOWN
+def _misuse(run: Runner, verdicts: Sequence[Verdict]) -> list[str]:
+    files = run.trace.files
+    lines = [f"{files[one.at.file]}:{one.at.line}: {one.rule}: {one.says}" for one in verdicts[:SHOWN]]
+    more = len(verdicts) - SHOWN
     return lines + ([f"and {more:,} more"] if more > 0 else [])
 
 

@@ -19,7 +19,17 @@ from emulator.trace.event import Kind
 from emulator.trace.live import Live, Range
 from pagetables.address import PAGE_SHIFT
 
-__all__ = ["Ledger", "Misuse", "book_by_book", "clean_ledger", "keep_ledger"]
+__all__ = [
+    "DOUBLE_MAP",
+    "DOUBLE_UNMAP",
+    "NEVER_MAPPED",
+    "WRONG_SIZE",
+    "Ledger",
+    "Misuse",
+    "book_by_book",
+    "clean_ledger",
+    "keep_ledger",
+]
 
 Words = npt.NDArray[Any]
 
@@ -28,15 +38,17 @@ MOST_PAGES = 1 << 22  # beyond that, taking apart costs more than looping
 SPACE_BITS = 16
 BEFORE_RECORDING = 10_000 * MILLISECOND  # from the first event on: what was mapped before may still be unmapped
 
-DOUBLE_MAP = "double map"
-NEVER_MAPPED = "unmap of what is not mapped"
-WRONG_SIZE = "unmap of another size"
+DOUBLE_MAP = "double-map"
+NEVER_MAPPED = "never-mapped"
+DOUBLE_UNMAP = "double-unmap"
+WRONG_SIZE = "wrong-size"
 EMPTY = "a range of no bytes"
 
 
 @dataclass(frozen=True, slots=True)
 class Misuse:
-    """A rule that the traced software broke: at `row` of the columns; `other` is the row it collides with, or None."""
+    """A rule that the traced software broke (a name of `emulator.misuse.verdict.RULES`): at `row` of the columns;
+    `other` is the row it collides with, or None."""
 
     kind: str
     row: int
@@ -222,5 +234,6 @@ class _Bookkeeper:
         if earlier is None and int(time[row]) - int(time[0]) <= BEFORE_RECORDING:
             self._ledger.skipped.append((row, "unmap of what was mapped before the recording began"))
             return
-        self._ledger.misuse.append(Misuse(NEVER_MAPPED, row, earlier))
-        self._ledger.skipped.append((row, NEVER_MAPPED))
+        kind = NEVER_MAPPED if earlier is None else DOUBLE_UNMAP
+        self._ledger.misuse.append(Misuse(kind, row, earlier))
+        self._ledger.skipped.append((row, kind))

@@ -17,6 +17,7 @@ from emulator.ledger import keep_ledger
 from emulator.machine import Machine
 from emulator.mapping.dma import failure_cause
 from emulator.mapping.domain import Domain
+from emulator.misuse.judging import Watch
 from emulator.replay_report import make_report
 from emulator.report import Report
 from emulator.settings import Settings
@@ -95,11 +96,20 @@ def replay(trace: Trace, settings: Settings | None = None, progress: Progress | 
 class Replay:
     """One replay. After `run` the machine is left as the last event left it.
 
-    `fast` lets the native engine loop over events in C where it can; the outcome is the same.
+    `fast` lets the native engine loop over events in C where it can; the outcome is the same. `watch` is what saw the
+    trace being read: with it, calls of the DMA API are judged too.
     """
 
-    def __init__(self, trace: Trace, settings: Settings, progress: Progress | None = None, fast: bool = True) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        settings: Settings,
+        progress: Progress | None = None,
+        fast: bool = True,
+        watch: Watch | None = None,
+    ) -> None:
         self.fast = fast
+        self.watch = watch or Watch()
         self.trace = trace
         started = time.perf_counter()
         self.ledger = keep_ledger(trace.columns)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from emulator.ledger import Ledger, Misuse
+from emulator.ledger import Ledger
+from emulator.misuse.judging import judge, verdict_document
 from emulator.report import Report, SpaceReport
 from emulator.settings import Settings
 from emulator.trace.event import Kind
@@ -16,7 +17,7 @@ from pagetables.address import format_source_id
 if TYPE_CHECKING:
     from emulator.replay import Replay, RowFault
 
-__all__ = ["left_out", "make_report", "misuse_of"]
+__all__ = ["left_out", "make_report"]
 
 RULES = {
     "6.x": "6.x: every leaf has R, whatever the mapping asked for",
@@ -28,13 +29,18 @@ def make_report(run: Replay, elapsed: float) -> Report:
     """The report of `run`, which took `elapsed` seconds."""
     trace, machine = run.trace, run.machine
     mappings, size = run.live()
+    judged = judge(trace, run.watch, run.ledger)
     return Report(
         files=trace.files,
         events=trace.events,
         applied=dict(run.applied),
         skipped=[*trace.skipped, *left_out(trace, run.ledger)],
         faults=[_fault(run, fault) for fault in run.faults],
-        misuse=[misuse_of(trace, finding) for finding in run.ledger.misuse],
+        misuse=[verdict_document(trace, verdict) for verdict in judged.misuse],
+        exposure={
+            **judged.exposure.as_dict(),
+            "shared": [verdict_document(trace, verdict) for verdict in judged.exposed],
+        },
         failed={"page": 0, "address": 0, "bounce": 0, **run.failed},
         reordered=run.ledger.reordered,
         live_mappings=mappings,
@@ -70,22 +76,6 @@ def left_out(trace: Trace, ledger: Ledger) -> list[Skipped]:
         where = _where(trace, row)
         found.append(Skipped(where["file"], where["line"], why))
     return found
-
-
-def misuse_of(trace: Trace, finding: Misuse) -> dict[str, Any]:
-    """A finding as a report has it: the event, its space and range, and the event it collides with."""
-    columns = trace.columns
-    shown: dict[str, Any] = {
-        "kind": finding.kind,
-        **_where(trace, finding.row),
-        "space": trace.spaces[int(columns.space[finding.row])].name,
-        "iova": f"{int(columns.iova[finding.row]):#x}",
-        "size": int(columns.size[finding.row]),
-    }
-    if finding.other is not None:
-        verb = "mapped_by" if columns.kind[finding.other] == Kind.MAP else "unmapped_by"
-        shown[verb] = {**_where(trace, finding.other), "size": int(columns.size[finding.other])}
-    return shown
 
 
 def _fault(run: Replay, found: RowFault) -> dict[str, Any]:

@@ -41,7 +41,8 @@ class Report:
     """The outcome of one replay.
 
     `applied` counts what took effect, `failed` the maps that the replayed machine refused, by cause; `misuse` is what
-    the recorded software did wrong, `faults` what its devices met. What is live at the end is no leak.
+    the recorded software did wrong, `exposure` what its mappings let devices reach beyond their buffers, `faults` what
+    its devices met. What is live at the end is no leak.
     """
 
     files: tuple[str, ...]
@@ -50,6 +51,7 @@ class Report:
     skipped: Sequence[Skipped]
     faults: Sequence[Mapping[str, Any]]
     misuse: Sequence[Mapping[str, Any]]
+    exposure: Mapping[str, Any]
     failed: Mapping[str, int]
     reordered: int
     live_mappings: int
@@ -81,6 +83,7 @@ class Report:
             "skipped": [{"file": line.file, "line": line.line, "why": line.why} for line in self.skipped],
             "faults": [dict(fault) for fault in self.faults],
             "misuse": [dict(finding) for finding in self.misuse],
+            "exposure": dict(self.exposure),
             "failed": dict(self.failed),
             "reordered": self.reordered,
             "live_mappings": self.live_mappings,

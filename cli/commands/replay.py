@@ -11,6 +11,7 @@ from cli.options import json_option
 from cli.render import emit_json, progress
 
 if TYPE_CHECKING:
+    from emulator.misuse.judging import Watch
     from emulator.settings import Settings
     from emulator.trace import Trace
     from emulator.trace.alignment import Alignment
@@ -69,6 +70,7 @@ def command(
 
     Exit status: 0, or 1 if there is misuse, a fault or a refused map.
     """
+    from emulator.misuse.judging import Watch
     from emulator.replay import Replay
 
     if dump == "-":
@@ -76,11 +78,12 @@ def command(
             "--dump needs a file: an image is written out of order, which standard output cannot take"
         )
     settings = _settings(machine, assigned, axes)
-    trace, alignment = _read(traces, until, accesses)
+    watch = Watch()
+    trace, alignment = _read(traces, until, accesses, watch)
     if settings.is_what_if:
-        return _what_if(trace, settings, dump, as_json)
+        return _what_if(trace, settings, watch, dump, as_json)
     with progress("replaying", len(trace.columns)) as done:
-        run = Replay(trace, settings, done)
+        run = Replay(trace, settings, done, watch=watch)
         report = run.run()
     if dump is not None:
         run.machine.save(dump)
@@ -93,8 +96,9 @@ def command(
     return FOUND if report.has_findings else DONE
 
 
-def _what_if(trace: Trace, settings: Settings, dump: str | None, as_json: bool) -> int:
+def _what_if(trace: Trace, settings: Settings, watch: Watch, dump: str | None, as_json: bool) -> int:
     from cli.what_if_report import document, show
+    from emulator.misuse.judging import judge
     from emulator.what_if.runner import Runner
     from emulator.what_if.summary import summary
 
@@ -103,12 +107,12 @@ def _what_if(trace: Trace, settings: Settings, dump: str | None, as_json: bool) 
         elapsed = run.run()
     if dump is not None:
         run.machine.save(dump)
-    outcome = summary(run, elapsed)
+    outcome, judged = summary(run, elapsed), judge(trace, watch, run.ledger)
     if as_json:
-        emit_json(document(run, outcome))
+        emit_json(document(run, outcome, judged))
     else:
-        show(run, outcome, dump)
-    return FOUND if outcome.has_findings or run.ledger.misuse else DONE
+        show(run, outcome, judged, dump)
+    return FOUND if outcome.has_findings or judged.misuse else DONE
 
 
 def _settings(machine: Path | None, assigned: tuple[str, ...], axes: dict[str, str | None]) -> Settings:
@@ -120,7 +124,9 @@ def _settings(machine: Path | None, assigned: tuple[str, ...], axes: dict[str, s
     return Settings.of(values)
 
 
-def _read(paths: tuple[str, ...], until: str | None, accesses: str | None) -> tuple[Trace, Alignment | None]:
+def _read(
+    paths: tuple[str, ...], until: str | None, accesses: str | None, watch: Watch
+) -> tuple[Trace, Alignment | None]:
     from emulator.trace import read_traces
 
     with progress("reading", None) as done:
@@ -131,7 +137,7 @@ def _read(paths: tuple[str, ...], until: str | None, accesses: str | None) -> tu
             done(events - before)
             before = events
 
-        trace = read_traces(paths, tell)
+        trace = read_traces(paths, tell, watch.see)
     alignment = None
     if accesses is not None:
         from emulator.trace.alignment import merge_accesses

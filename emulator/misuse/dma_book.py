@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from emulator.clock import SECOND
-from emulator.misuse.verdict import Place, Verdict
+from emulator.misuse.verdict import Place, Verdict, owner_of
 from emulator.trace.event import READ, WRITE, Event, Kind, Segments
 
 __all__ = ["DmaBook", "DmaMapping"]
@@ -233,7 +233,7 @@ class DmaBook:
         self, rule: str, event: Event, places: tuple[Place, ...], says: str, about: DmaMapping | None = None
     ) -> None:
         iova, size = (event.iova, event.size) if about is None else (about.iova, about.size)
-        self.verdicts.append(Verdict(rule, str(event.device), iova, size, says, places))
+        self.verdicts.append(Verdict(rule, owner_of(str(event.device)), iova, size, says, places))
 
 
 def _made(number: int, event: Event) -> Place:

@@ -1,8 +1,8 @@
 """The book of invalidations: between the unmap of a range and its next use, caches must have been told.
 
-What was unmapped stays on the book, under its domain, until descriptors have covered it. A range that is mapped again, or
-whose pages are freed, while some of it is still on the book was reused too early: what an invalidation left over says
-whether it was too narrow, came too early, or never came. Deferred invalidation is fine by this book, however late.
+What was unmapped stays on the book, under its domain, until descriptors have covered it. A range that is mapped again,
+or whose pages are freed, while some of it is still on the book was reused too early: what an invalidation left over
+says whether it was too narrow, came too early, or never came. Deferred invalidation is fine by this book, however late.
 """
 
 from __future__ import annotations

@@ -7,12 +7,13 @@ tells of any.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from emulator.ledger import Ledger, keep_ledger
+from emulator.ledger import DOUBLE_MAP, DOUBLE_UNMAP, NEVER_MAPPED, WRONG_SIZE, Ledger, Misuse, keep_ledger
 from emulator.misuse.access_book import AccessBook, Mapping
 from emulator.misuse.descriptors import coverage
 from emulator.misuse.dma_book import DmaBook
@@ -26,7 +27,7 @@ from emulator.trace.spaces import source_of
 from emulator.trace.trace import Trace
 from pagetables.address import SourceId, format_source_id
 
-__all__ = ["Judgement", "Watch", "judge"]
+__all__ = ["Judgement", "Watch", "judge", "verdict_document"]
 
 _KEPT = (Kind.PAGE_FREE, Kind.INVALIDATE)
 DEVICE_TLB = "device-tlb"
@@ -63,16 +64,39 @@ class Judgement:
 def judge(trace: Trace, watch: Watch, ledger: Ledger | None = None) -> Judgement:
     """All verdicts about a trace; `ledger` (made if not given) says in which order its events took effect."""
     bench = _Bench(trace, watch, ledger or keep_ledger(trace.columns))
-    bench.run()
+    if bench.has_evidence:
+        bench.run()
     found = [*watch.book.verdicts, *bench.invalidations.verdicts, *bench.accesses.verdicts, *bench.leaks]
+    found += [bench.booked(misuse) for misuse in bench.ledger.misuse]
     ordered = sorted(found, key=lambda verdict: (verdict.at.event, verdict.rule))
-    return Judgement(tuple(ordered), tuple(watch.sharing.verdicts), watch.sharing.exposure)
+    return Judgement(_until(trace, ordered), _until(trace, watch.sharing.verdicts), watch.sharing.exposure)
+
+
+def _until(trace: Trace, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    # The watch has seen the whole trace, also what was cut off.
+    return tuple(v for v in verdicts if trace.last_event is None or v.at.event <= trace.last_event)
+
+
+def verdict_document(trace: Trace, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as a report has it: the rule, the event that broke it, the range, and all events of the case."""
+    events = [
+        {"role": p.role, "event": p.event, "file": trace.files[p.file], "line": p.line, "time_ns": p.time_ns}
+        for p in verdict.places
+    ]
+    return {
+        "kind": verdict.rule,
+        **{name: value for name, value in events[-1].items() if name != "role"},
+        "space": verdict.owner,
+        "iova": f"{verdict.iova:#x}",
+        "size": verdict.size,
+        "says": verdict.says,
+        "events": events,
+    }
 
 
 class _Bench:
     def __init__(self, trace: Trace, watch: Watch, ledger: Ledger) -> None:
-        self._trace, self._watch = trace, watch
-        self._order = ledger.order.tolist()
+        self._trace, self._watch, self.ledger = trace, watch, ledger
         self.invalidations = InvalidationBook()
         self.leaks: list[Verdict] = []
         told = any(event.kind is Kind.INVALIDATE for _, event in watch.kept)
@@ -86,13 +110,20 @@ class _Bench:
             if space.domain_id is not None:
                 self._of_domain.setdefault(space.domain_id, []).append(space.index)
 
+    @property
+    def has_evidence(self) -> bool:
+        """Whether the trace has more than maps and unmaps, which the ledger has judged already."""
+        told = bool(self._watch.kept) or self._judges_invalidations
+        return told or bool(np.isin(self._trace.columns.kind, (Kind.ACCESS, Kind.DETACH)).any())
+
     def run(self) -> None:
+        """Go through everything in order."""
         aside = self._aside()
         due = next(aside, None)
         columns = self._trace.columns
         events, kinds = columns.event.tolist(), columns.kind.tolist()
         reached = 0
-        for row in self._order:
+        for row in self.ledger.order.tolist():
             reached = max(reached, events[row])
             while due is not None and due[0] < reached:
                 self._take_aside(*due)
@@ -187,12 +218,30 @@ class _Bench:
         row = int(np.searchsorted(self._trace.columns.event, mapping.place.event))
         return int(self._trace.columns.gpa[row]) == int(self._trace.columns.iova[row])
 
+    def booked(self, misuse: Misuse) -> Verdict:
+        """What the ledger found, as a verdict."""
+        columns, row, other = self._trace.columns, misuse.row, misuse.other
+        places = [self._place(_ROLES[int(columns.kind[row])], row)]
+        says = _SAYS[misuse.kind]
+        if other is not None:
+            places.insert(0, self._place(_ROLES[int(columns.kind[other])], other))
+            says += f" ({int(columns.size[other]):#x} bytes at {int(columns.iova[other]):#x})"
+        owner = self._trace.spaces[int(columns.space[row])].name
+        return Verdict(misuse.kind, owner, int(columns.iova[row]), int(columns.size[row]), says, tuple(places))
+
     def _place(self, role: str, row: int) -> Place:
         columns = self._trace.columns
         where = (int(columns.file[row]), int(columns.line[row]), int(columns.time_ns[row]))
         return Place(role, int(columns.event[row]), *where)
 
 
+_ROLES: dict[int, str] = {Kind.MAP: "mapped", Kind.UNMAP: "unmapped"}
+_SAYS = {
+    DOUBLE_MAP: "it is mapped already",
+    DOUBLE_UNMAP: "it was unmapped already",
+    NEVER_MAPPED: "nothing is mapped there",
+    WRONG_SIZE: "it was mapped with another size",
+}
 _ROWS: dict[int, Callable[[_Bench, int], None]] = {
     Kind.MAP: _Bench._map,
     Kind.UNMAP: _Bench._unmap,

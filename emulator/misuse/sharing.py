@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from emulator.misuse.verdict import Place, Verdict
+from emulator.misuse.verdict import Place, Verdict, owner_of
 from emulator.trace.event import Event, Kind
 from pagetables.address import PAGE_SHIFT, PAGE_SIZE
 
@@ -73,7 +73,9 @@ class Sharing:
         self._live.setdefault((str(event.device), event.iova), []).append((start, end))
         made = Place("mapped", number, event.file, event.line, event.time_ns)
         for page in {first, last}:  # a page inside a buffer has no room for another
-            part = _Part(str(event.device), max(start, page << PAGE_SHIFT), min(end, page + 1 << PAGE_SHIFT), made)
+            part = _Part(
+                owner_of(str(event.device)), max(start, page << PAGE_SHIFT), min(end, page + 1 << PAGE_SHIFT), made
+            )
             parts = self._parts.setdefault(page, [])
             for other in parts:
                 if other.owner != part.owner and not (other.whole and part.whole):
@@ -93,10 +95,11 @@ class Sharing:
         known = self._live.get((str(event.device), event.iova))
         if not known:
             return
+        owner = owner_of(str(event.device))
         start, end = known.pop(0)
         for page in {start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT}:
             parts = self._parts.get(page, [])
-            mine = next((p for p in parts if p.owner == event.device and start <= p.start < end), None)
+            mine = next((p for p in parts if p.owner == owner and start <= p.start < end), None)
             if mine is not None:
                 parts.remove(mine)
             if not parts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["RULES", "Place", "Rule", "Verdict"]
+__all__ = ["RULES", "Place", "Rule", "Verdict", "owner_of"]
 
 
 class Rule(NamedTuple):
@@ -41,6 +41,11 @@ class Verdict:
     def at(self) -> Place:
         """The event that broke the rule."""
         return self.places[-1]
+
+
+def owner_of(device: str) -> str:
+    """A device as people name it: without the segment, where that is 0."""
+    return device.removeprefix("0000:")
 
 
 RULES: dict[str, Rule] = {

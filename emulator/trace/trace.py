@@ -31,6 +31,7 @@ class Trace:
     `events` counts all event lines, used or not; they are numbered from 1 in merged order (the column `event`).
     `kernel_rule` says how the recording kernel writes leaves: before 7 each leaf gets R, from 7 on it gets what the
     mapping asked for. `kinds` counts the event lines by kind. `descriptors` are those of qi_submit events.
+    `last_event` is where the trace was cut off, if it was.
     """
 
     files: tuple[str, ...]
@@ -42,6 +43,7 @@ class Trace:
     kernel_rule: KernelRule
     kinds: Mapping[Kind, int]
     descriptors: Descriptors = field(default_factory=Descriptors)
+    last_event: int | None = None
 
     @property
     def applied_counts(self) -> dict[str, int]:
@@ -65,4 +67,4 @@ class Trace:
         return self._cut(columns.take(columns.time_ns <= min(ns, (1 << 64) - 1)))
 
     def _cut(self, columns: Columns) -> Trace:
-        return replace(self, columns=columns)
+        return replace(self, columns=columns, last_event=int(columns.event.max(initial=0)))

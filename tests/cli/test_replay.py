@@ -62,11 +62,11 @@ def test_misuse_is_listed_with_both_lines_and_is_a_no(vtd, tmp_path: Path) -> No
     path.write_text(MISUSE)
     shown = document(vtd("replay", path, "--engine", "python", "--json"), status=1)
     (found,) = shown["misuse"]
-    assert (found["kind"], found["line"], found["unmapped_by"]["line"]) == ("unmap of what is not mapped", 5, 4)
+    assert (found["kind"], found["line"], found["events"][0]["line"]) == ("double-unmap", 5, 4)
     done = vtd("replay", path, "--engine", "python")
     assert done.returncode == 1
     assert "misuse by the recorded software" in done.stdout
-    assert "unmapped by line 4" in " ".join(done.stdout.split())
+    assert "unmapped line 4" in " ".join(done.stdout.split())
 
 
 def test_a_fault_is_listed_and_is_a_no(vtd, tmp_path: Path) -> None:

@@ -40,10 +40,10 @@ def test_spaces_do_not_collide() -> None:
 
 def test_mapping_what_is_live_is_misuse_and_not_applied() -> None:
     script = Script().map(0x1000, 0, 4 * PAGE).map(0x2000, 0x9000)
-    assert findings(script) == [("double map", 1, 0)]
+    assert findings(script) == [("double-map", 1, 0)]
     kept = ledger(script)
     assert kept.order.tolist() == [0]
-    assert kept.skipped == [(1, "double map")]
+    assert kept.skipped == [(1, "double-map")]
     assert (kept.live_mappings, kept.live_bytes) == (1, 4 * PAGE)
 
 
@@ -57,23 +57,23 @@ def test_a_map_that_overtook_the_unmap_of_another_cpu_is_put_behind_it() -> None
 
 def test_overtaking_takes_another_cpu_and_a_short_time() -> None:
     same_cpu = Script().map(0x1000, 0).map(0x1000, 0x9000).unmap(0x1000)
-    assert findings(same_cpu) == [("double map", 1, 0)]
+    assert findings(same_cpu) == [("double-map", 1, 0)]
     late = Script().map(0x1000, 0).map(0x1000, 0x9000, cpu=1).wait(2_000_000).unmap(0x1000)
-    assert findings(late) == [("double map", 1, 0)]
+    assert findings(late) == [("double-map", 1, 0)]
 
 
 def test_overtaking_needs_an_unmap_of_all_that_is_in_the_way() -> None:
     script = Script().map(0x1000, 0, 2 * PAGE, cpu=0).map(0x2000, 0x9000, 2 * PAGE, cpu=1).unmap(0x2000, cpu=0)
-    assert findings(script)[0] == ("double map", 1, 0)
+    assert findings(script)[0] == ("double-map", 1, 0)
 
 
 def test_unmapping_twice_is_misuse_and_names_the_first_unmap() -> None:
-    assert findings(Script().map(0x1000, 0).unmap(0x1000).unmap(0x1000)) == [("unmap of what is not mapped", 2, 1)]
+    assert findings(Script().map(0x1000, 0).unmap(0x1000).unmap(0x1000)) == [("double-unmap", 2, 1)]
 
 
 def test_unmapping_what_was_never_mapped_is_misuse_once_the_recording_is_old() -> None:
     script = Script().map(0x1000, 0).wait(LATE).unmap(0x5000)
-    assert findings(script) == [("unmap of what is not mapped", 1, None)]
+    assert findings(script) == [("never-mapped", 1, None)]
     assert ledger(script).order.tolist() == [0]
 
 
@@ -85,7 +85,7 @@ def test_at_the_start_an_unknown_range_may_be_from_before_the_recording() -> Non
 
 @pytest.mark.parametrize("size", [PAGE, 3 * PAGE])
 def test_unmapping_another_size_than_the_dma_api_mapped_is_misuse(size: int) -> None:
-    assert findings(Script().map(0x1000, 0, 2 * PAGE).unmap(0x1000, size)) == [("unmap of another size", 1, 0)]
+    assert findings(Script().map(0x1000, 0, 2 * PAGE).unmap(0x1000, size)) == [("wrong-size", 1, 0)]
 
 
 def test_the_iommu_api_may_unmap_parts_of_a_map() -> None:

@@ -134,9 +134,11 @@ def test_an_unattributed_space_gets_a_stand_in_requester(engine) -> None:
 def test_a_double_map_is_reported_with_both_events_and_not_applied(engine) -> None:
     done = run(engine, Script().attach().map(0x1000, 0x5000).map(0x1000, 0x9000))
     (finding,) = done.report.misuse
-    assert (finding["kind"], finding["event"], finding["line"], finding["iova"]) == ("double map", 3, 12, "0x1000")
-    assert finding["mapped_by"] == {"event": 2, "file": "script", "line": 11, "size": PAGE}
-    assert [line.why for line in done.report.skipped] == ["double map"]
+    assert (finding["kind"], finding["event"], finding["line"], finding["iova"]) == ("double-map", 3, 12, "0x1000")
+    first, second = finding["events"]
+    assert (first["role"], first["event"], first["file"], first["line"]) == ("mapped", 2, "script", 11)
+    assert (second["role"], second["event"], second["line"]) == ("mapped", 3, 12)
+    assert [line.why for line in done.report.skipped] == ["double-map"]
     assert ask(done, 0x1000).gpa == 0x5000
 
 
@@ -258,7 +260,7 @@ def test_the_report_is_one_json_document(engine) -> None:
     promised = "events applied skipped faults misuse live_mappings live_bytes table_pages supply invalidations"
     promised += " stale_window elapsed_s events_per_s engine rule failed"
     assert set(promised.split()) <= set(shown)
-    assert shown["skipped"] == [{"file": "script", "line": 12, "why": "double map"}]
+    assert shown["skipped"] == [{"file": "script", "line": 12, "why": "double-map"}]
     assert set(shown["table_pages"]) == {"peak", "final", "freed"}
     assert shown["settings"]["mode"] == "legacy"
 
