@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pagetables.address import Iova, parse_source_id
 from pagetables.errors import InputError
 from pagetables.fault import Fault
 from pagetables.request import Access, Request
+from tests.conftest import FIXTURES
 from tests.scripts import DISK, NIC, Script
 
 PAGE = 4096
@@ -276,6 +278,12 @@ def test_every_metric_says_what_it_counts_and_is_in_the_document(engine):
     assert document.keys() == names.keys()
     assert all(len(about) > 10 for about in names.values())
     assert len(document["series"][0]) == len(document["series_columns"])
+
+
+def test_the_document_on_comparing_lists_every_metric_as_it_is():
+    text = (FIXTURES.parent / "docs" / "compare.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE))
+    assert {name: about for name, about in rows.items() if name in metric_names()} == metric_names()
 
 
 def test_latencies_are_percentiles_of_what_was_measured(engine):
