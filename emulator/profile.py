@@ -60,6 +60,15 @@ BEHAVIOURS: dict[str, str] = {
     "lost_status_is_an_error": "a wait descriptor whose status address holds no memory stops the queue",
     "ignore_interrupt_entry_fields": "reserved fields of interrupt entry invalidations are not looked at",
     "pass_pasid_descriptors": "in a 128-bit queue PASID-cache and PASID-IOTLB invalidations are taken, and do nothing",
+    "wide_pointers": "address bits above the host width can be written to RTADDR, IQA and IRTA, and do not count",
+    "latch_without_remapping": "IRTA and SIRTP work without ECAP.IR",
+    "no_upper_event_address": "the upper halves of event addresses read 0 and ignore writes with ECAP.EIM too",
+    "wide_completion_data": "bits 31:16 of IEDATA can be written",
+    "unmasked_page_request_event": "PECTL is 0 after reset: page request events are not masked",
+    "show_latched_queue": "IQA reads the queue's address as it was latched when the queue was enabled",
+    "hide_queue_width": "IQA.DW reads 0",
+    "withdraw_on_status_write": "a pending fault event is withdrawn by a write of FSTS, not by clearing records",
+    "record_whole_address": "fault records hold address bits above the guest address width too",
     "ats_interrupt_range_faults": "translation requests to the interrupt range fault; else they get U=1, W=1",
 }
 """What a profile may switch on, and what it then does."""

@@ -6,12 +6,13 @@ next timer, so that edu's DMA, 100 ms of virtual time after its doorbell, takes 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,7 @@ _MACHINE = "q35,hpet=off,pit=off,smm=off,vmport=off,sata=off,smbus=off"  # no ti
 _EDU_ID = 0x11E8_1234
 _SOURCE, _TARGET, _COUNT, _COMMAND = 0x80, 0x88, 0x90, 0x98
 _RAISE, _LOWER = 0x60, 0x64
+_AT_ONCE = 100  # lines in flight: what both pipes hold
 
 
 def find_qemu() -> str | None:
@@ -92,6 +94,22 @@ class Qemu:
             raise QemuDied(f"{line}: {answer.strip() or self._errors.read().decode(errors='replace').strip()}")
         return rest
 
+    def ask_all(self, lines: Sequence[str]) -> Iterator[str]:
+        """The answers to many lines, sent at once."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        for start in range(0, len(lines), _AT_ONCE):
+            some = lines[start : start + _AT_ONCE]
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write("".join(line + "\n" for line in some))
+                self._process.stdin.flush()
+            for line in some:
+                word, _, rest = self._process.stdout.readline().strip().partition(" ")
+                if word != "OK":
+                    self._errors.seek(0)
+                    raise QemuDied(f"{line}: {word} {rest} {self._errors.read().decode(errors='replace').strip()}")
+                yield rest
+
     # -- memory and registers
 
     def read_memory(self, address: int, size: int) -> bytes:
@@ -125,7 +143,8 @@ class Qemu:
         self._config(0x10, EDU_BAR)
         self._config(4, 6)  # memory space and bus master
 
-    def _dma(self, source: int, target: int, size: int, to_memory: bool) -> None:
+    def dma(self, source: int, target: int, size: int, to_memory: bool) -> None:
+        """One transfer between memory and the device's buffer, which lies at EDU_BUFFER."""
         for register, value in (
             (_SOURCE, source),
             (_TARGET, target),
@@ -148,8 +167,8 @@ class Qemu:
 
     def pull(self, iova: int, size: int) -> None:
         """The device reads memory into its buffer."""
-        self._dma(iova, EDU_BUFFER, size, to_memory=False)
+        self.dma(iova, EDU_BUFFER, size, to_memory=False)
 
     def push(self, iova: int, size: int) -> None:
         """The device writes its buffer to memory."""
-        self._dma(EDU_BUFFER, iova, size, to_memory=True)
+        self.dma(EDU_BUFFER, iova, size, to_memory=True)

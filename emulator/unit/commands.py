@@ -35,6 +35,7 @@ from pagetables.layouts.registers import (
     GlobalCommand,
     InterruptRemappingTableAddress,
     InvalidationCompletionStatus,
+    InvalidationQueueAddress,
     InvalidationQueueTail,
     IotlbCommand,
     PageRequestStatus,
@@ -128,7 +129,7 @@ class CommandedUnit(AuxiliaryRegisters):
             self._set_root_table()
         if command.qie != self.gsts.qies and self.ecap.qi:
             self._enable_queue(bool(command.qie))
-        if self.ecap.ir:
+        if self.ecap.ir or self.profile.behaves("latch_without_remapping"):
             self._interrupts.commanded(command)
 
     def _enable_translation(self, enabled: bool) -> None:
@@ -153,6 +154,17 @@ class CommandedUnit(AuxiliaryRegisters):
             self._queue.enable()
         else:
             self._queue.disable()
+
+    def read(self, offset: int, size: int) -> int:
+        """What software reads; of some registers a profile shows what is in force."""
+        value = super().read(offset, size)
+        start = self.offset_of(UnitRegisters.iqa)
+        if start is None or not start <= offset < start + 8 or not self.profile.behaves("show_latched_queue"):
+            return value
+        queue = InvalidationQueueAddress
+        hidden = queue.dw.mask if self.profile.behaves("hide_queue_width") else 0
+        shown = self._queue.latched | self.iqa & ~queue.iqa.mask & ~hidden
+        return shown >> 8 * (offset - start) & (1 << 8 * size) - 1 if size in (4, 8) and not offset % size else value
 
     @on_write(UnitRegisters.iqt, "qt")
     def _tail_written(self, new: InvalidationQueueTail, old: InvalidationQueueTail) -> None:
@@ -209,7 +221,7 @@ class CommandedUnit(AuxiliaryRegisters):
 
     @on_write(UnitRegisters.frcd, "f")
     def _fault_record_cleared(self, new: FaultRecord, old: FaultRecord) -> None:
-        self._faults.cleared()
+        self._faults.cleared(withdraw=not self.profile.behaves("withdraw_on_status_write"))
 
     @on_write(UnitRegisters.fectl, "im")
     def _fault_event_masked(self, new: FaultEventControl, old: FaultEventControl) -> None:

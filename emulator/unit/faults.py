@@ -12,6 +12,7 @@ from pagetables.request import Access, Request
 __all__ = ["FaultRecorder", "fault_record"]
 
 _INTERRUPT_REASONS = range(FaultReason.IR_REQUEST_RESERVED, FaultReason.IR_NOT_AN_INTERRUPT + 1)
+ALL_BITS = 64  # of an address
 _INDEX = 0xFFFF  # bits 63:48 of a record
 # (T1, T2): 00 write, 10 read, 11 AtomicOp; 01 is a page request.
 _TYPES = {Access.READ: (1, 0), Access.WRITE: (0, 0), Access.ATOMIC: (1, 1), Access.EXECUTE: (1, 0)}
@@ -79,7 +80,8 @@ class FaultRecorder:
             registers.fsts = registers.fsts.replace(pfo=1)
             return
         capabilities = registers.capabilities
-        registers.frcd[self._next] = fault_record(fault, capabilities.mgaw, bool(capabilities.ecap.dt), page_request)
+        width = ALL_BITS if registers.profile.behaves("record_whole_address") else capabilities.mgaw
+        registers.frcd[self._next] = fault_record(fault, width, bool(capabilities.ecap.dt), page_request)
         pending, written = registers.fsts.ppf, self._next
         self._next = (self._next + 1) % len(registers.frcd)
         if not pending:
@@ -101,9 +103,9 @@ class FaultRecorder:
         status = self._registers.fsts
         return bool(status.ppf or status.pfo or status.iqe or status.ice or status.ite)
 
-    def cleared(self) -> None:
+    def cleared(self, withdraw: bool = True) -> None:
         """Software cleared a record or a status bit: PPF is the OR of all F bits; with nothing left IP falls too."""
         registers = self._registers
         registers.fsts = registers.fsts.replace(ppf=int(any(record.f for record in registers.frcd)))
-        if not self._pending():
+        if withdraw and not self._pending():
             self._event.withdrawn()

@@ -20,6 +20,7 @@ __all__ = [
     "PROTECTED_GRANULE",
     "copies_in",
     "missing_bits",
+    "surplus_bits",
 ]
 
 EVENT_GROUPS = (1 << 1, 1 << 6, 0xF, 0x3, 0x7)
@@ -77,7 +78,10 @@ _COPIES: dict[type[Register], _Count] = {
         layouts.InvalidateAddress,
         layouts.IotlbCommand,
     ),
-    **_for(lambda profile: profile.capabilities.ecap.ir, layouts.InterruptRemappingTableAddress),
+    **_for(
+        lambda profile: int(bool(profile.capabilities.ecap.ir) or profile.behaves("latch_without_remapping")),
+        layouts.InterruptRemappingTableAddress,
+    ),
     **_for(
         lambda profile: profile.capabilities.cap.plmr | profile.capabilities.cap.phmr, layouts.ProtectedMemoryEnable
     ),
@@ -159,6 +163,7 @@ _POINTERS = (
     layouts.MtrrPhysBase,
     layouts.MtrrPhysMask,
 )
+_LATCHED = _POINTERS[:3]
 _REGIONS = (
     layouts.ProtectedLowMemoryBase,
     layouts.ProtectedLowMemoryLimit,
@@ -178,7 +183,9 @@ def missing_bits(profile: Profile, layout: type[Register]) -> int:
     below the granule of protected regions."""
     ecap = profile.capabilities.ecap
     beyond = ((1 << layout.width) - 1) & ~(profile.capabilities.address_limit - 1)
-    if layout in _UPPER_ADDRESSES and not ecap.eim:
+    if layout in _LATCHED and profile.behaves("wide_pointers"):
+        beyond = 0
+    if layout in _UPPER_ADDRESSES and (not ecap.eim or profile.behaves("no_upper_event_address")):
         return (1 << layout.width) - 1
     if layout is layouts.InterruptRemappingTableAddress and not (ecap.eim or profile.behaves("writable_eime")):
         return beyond | layouts.InterruptRemappingTableAddress.eime.mask
@@ -190,3 +197,10 @@ def missing_bits(profile: Profile, layout: type[Register]) -> int:
         queue = 0 if ecap.qi else status.iqe.mask
         return legacy | queue | (0 if ecap.dt else status.ice.mask | status.ite.mask)
     return beyond if layout in _POINTERS else 0
+
+
+def surplus_bits(profile: Profile, layout: type[Register]) -> int:
+    """Reserved bits that a profile lets software write."""
+    if layout is layouts.InvalidationEventData and profile.behaves("wide_completion_data"):
+        return layout.reserved_mask
+    return 0

@@ -86,12 +86,12 @@ class InterruptRemapper:
         registers = self._registers
         disabled = registers.gsts.ires and not command.ire
         if command.sirtp:
-            self.table = registers.irta
+            self.table = InterruptRemappingTableAddress(registers.irta & registers.capabilities.address_limit - 1)
             registers.gsts = registers.gsts.replace(irtps=1)
         if registers.cap.esirtps and (command.sirtp or disabled):
             self.cache.invalidate_all()
         cfi = 0 if self._rules.pass_compatibility_format else command.cfi
-        registers.gsts = registers.gsts.replace(ires=command.ire, cfis=cfi)
+        registers.gsts = registers.gsts.replace(ires=command.ire & registers.ecap.ir, cfis=cfi)
 
     def invalidate(self, selective: int, index: int, mask: int) -> bool:
         """Descriptor 4: everything, or 2**mask entries around `index`; False for a mask beyond ECAP.MHMV."""

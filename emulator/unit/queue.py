@@ -79,6 +79,7 @@ class InvalidationQueue:
         self._hooks = hooks
         self._latency = latency
         self.state: QueueState | None = None  # while it is enabled
+        self.latched = Gpa(0)  # where the queue is, or was when it was enabled last
         self.table_mode = int(TableMode.LEGACY)  # of the latched root table
         self._turn: _Turn | None = None
         self._working = False  # devices and interrupt handlers that a descriptor reaches may come back here
@@ -96,11 +97,12 @@ class InvalidationQueue:
     def enable(self) -> None:
         """Latch IQA and start at IQH=0. A tail written earlier was held, and is worked off now."""
         address = self._registers.iqa
+        self.latched = Gpa(address.iqa * PAGE_SIZE & self._registers.capabilities.address_limit - 1)
         self.state = QueueState(
             memory=self._memory,
             registers=self._registers.registers,
             iotlb=self._iotlb,
-            base=Gpa(address.iqa * PAGE_SIZE),
+            base=self.latched,
             size=PAGE_SIZE << address.qs,
             slot=32 if address.dw else 16,
             capabilities=self._registers.capabilities,

@@ -192,9 +192,9 @@ class RegisterFile:
         placed = _Placed(
             slot,
             offset,
-            writable=_mask(layout, *_WRITABLE) & live,
+            writable=_mask(layout, *_WRITABLE) & live | self.surplus(layout),
             cleared=_mask(layout, *_CLEARED_BY_ONE) & live,
-            readable=((1 << layout.width) - 1) & ~_mask(layout, *_READ_AS_ZERO) & live,
+            readable=((1 << layout.width) - 1) & ~_mask(layout, *_READ_AS_ZERO) & live | self.surplus(layout),
         )
         for dword in range(offset, offset + layout.width // 8, 4):
             other = self._at.setdefault(dword, placed)
@@ -209,6 +209,10 @@ class RegisterFile:
 
     def unimplemented(self, layout: type[Register]) -> int:
         """Bits that read 0 and ignore writes although the layout has a field there."""
+        return 0
+
+    def surplus(self, layout: type[Register]) -> int:
+        """Reserved bits that can be written, and read back, all the same."""
         return 0
 
     def offset_of(self, slot: Slot[Any], index: int = 0) -> int | None:

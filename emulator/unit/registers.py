@@ -10,6 +10,7 @@ from emulator.unit.implemented import (
     PERFORMANCE_OFFSETS,
     copies_in,
     missing_bits,
+    surplus_bits,
 )
 from emulator.unit.register_file import Copies, RegisterFile, Slot
 from pagetables.layouts import registers as layouts
@@ -113,6 +114,8 @@ class UnitRegisters(RegisterFile):
         self.ver = self.profile.version
         self.cap = self.capabilities.cap
         self.ecap = self.capabilities.ecap
+        if self.profile.behaves("unmasked_page_request_event"):
+            self.pectl = layouts.PageRequestEventControl(0)
         self.mtrrcap = layouts.MtrrCapability.of(vcnt=layouts.MtrrPhysBase.copies, fix=1, wc=1)
         self._describe_performance()
 
@@ -143,3 +146,7 @@ class UnitRegisters(RegisterFile):
     def unimplemented(self, layout: type[Register]) -> int:
         """Bits that read 0 and ignore writes in this profile."""
         return missing_bits(self.profile, layout)
+
+    def surplus(self, layout: type[Register]) -> int:
+        """Reserved bits that can be written in this profile."""
+        return surplus_bits(self.profile, layout)
