@@ -109,6 +109,14 @@ def test_the_list_policy_knows_what_is_stale_by_domain() -> None:
     assert bench.policy.window.reused_before_flush == 1
 
 
+def test_a_device_that_goes_has_the_shared_list_policy_flushed_for_all() -> None:
+    bench = Bench("list")
+    bench.unmap(0x1000, freed=[0x5000])
+    bench.policy.detach(StandIn(6))
+    assert bench.granularities() == [GLOBAL]
+    assert bench.returned == [(0x5000, 1)]
+
+
 def test_a_list_policy_with_nothing_on_it_still_answers_a_demand() -> None:
     bench = Bench("list")
     bench.policy.demand(bench.domain)
