@@ -92,6 +92,7 @@ class MappingLayer:
         self.domain_ids = DomainIds(driver.capabilities.domain_id_width)
         self.domains: dict[DomainId, Domain] = {}
         self._memory, self._engine = memory, engine
+        self._hears_of_maps = bool(driver.capabilities.cap.cm or driver.capabilities.cap.rwbf)
         self._gpa_limit = 1 << haw
         # MGAW limits second-stage input; first-stage input is limited by its tables alone.
         self._iova_limit = 1 << (64 if shape.stage is Stage.FIRST else driver.capabilities.mgaw)
@@ -161,7 +162,7 @@ class MappingLayer:
 
     def notify(self, domain: Domain, iova: Iova, size: int) -> None:
         """Tell the unit of new mappings in [iova, iova + size), if it is of a kind that has to hear of them."""
-        if domain.tagged:
+        if domain.tagged and self._hears_of_maps:
             self.driver.mapped(domain.domain_id, domain.table.stage, iova, size)
 
     def unmap(self, domain: Domain, iova: Iova, size: int, cpu: int = 0, at_once: bool = False) -> int:

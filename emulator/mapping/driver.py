@@ -118,6 +118,7 @@ class UnitDriver:
         self.counts = InvalidationCounts()
         self._memory, self._mmio, self._pages = memory, mmio, pages
         self._idle = idle or (lambda: None)
+        self._selective = int(self._iotlb(g=SELECTIVE))
         self._check()
         self.contexts = self._make_contexts()
         slot = 32 if mode is Mode.SCALABLE else 16
@@ -299,8 +300,15 @@ class UnitDriver:
         return PasidIotlbInvalidate.of(type_lo=6, g=DOMAIN, did=domain_id)
 
     def _range_descriptor(self, domain_id: int, iova: int, order: int, leaves_only: bool) -> Word:
+        # The commonest descriptor by far: put together by shifts, which is what `of` does field by field.
         page = iova >> PAGE_SHIFT + order << order
-        return self._iotlb(g=SELECTIVE, did=domain_id, am=order, addr=page, ih=int(leaves_only))
+        return IotlbInvalidate(
+            self._selective
+            | domain_id << IotlbInvalidate.did.lo
+            | order << IotlbInvalidate.am.lo
+            | page << IotlbInvalidate.addr.lo
+            | leaves_only << IotlbInvalidate.ih.lo
+        )
 
     def _pasid_range(self, domain_id: int, iova: int, order: int, leaves_only: bool) -> Word:
         if order >= WHOLE_SPACE:

@@ -60,6 +60,7 @@ class InvalidationQueue:
         self.submitted: Counter[str] = Counter()
         self._memory, self._mmio = memory, mmio
         self._idle = idle or (lambda: None)
+        self._wait = int(WAIT.replace(staddr=status >> 2))
 
     @property
     def address(self) -> InvalidationQueueAddress:
@@ -77,7 +78,7 @@ class InvalidationQueue:
             self._put(descriptor)
             self.submitted[descriptor.name] += 1
         self.sequence = self.sequence % 0xFFFF_FFFF + 1
-        self._put(WAIT.replace(stdata=self.sequence, staddr=self.status >> 2))
+        self._put(InvalidationWait(self._wait | self.sequence << InvalidationWait.stdata.lo))
         self.submitted[InvalidationWait.name] += 1
         self.ring()
 

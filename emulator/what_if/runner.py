@@ -46,6 +46,7 @@ from pagetables.request import Permissions
 __all__ = ["Runner"]
 
 REPORT_EVERY = 1024
+MOST_TICKS = 50_000  # of the gauges: in longer traces they are read every second, third ... operation
 _GIVEN_UP = ("page", "address", "bounce")  # what a driver reacts to; the rest is the trace's doing
 
 
@@ -114,6 +115,7 @@ class Runner:
             Kind.ATTACH: self._attach,
             Kind.DETACH: self._detach,
         }
+        every = len(ops) // MOST_TICKS + 1
         self._start(clock)
         due = iter(planned(ops, self.settings.accesses, self.settings.late_us * 1000))
         access = next(due, None)
@@ -123,7 +125,8 @@ class Runner:
                 access = next(due, None)
             clock.advance_to(now)
             handlers[kind](op)
-            tick(now)
+            if not op % every:
+                tick(now)
             if not op % REPORT_EVERY:
                 self._progress(ops.first[op] - ops.first[max(op - REPORT_EVERY, 0)])
         while access is not None:

@@ -31,6 +31,7 @@ class Spaces:
         self.shared = settings.window == "shared"
         self.addresses: AddressSpaces | None = None
         self.stand_ins: dict[int, SourceId] = {}
+        self.count = 0  # domains: each has a root table
         self._machine, self._spaces = machine, spaces
         self.domains: dict[int, Domain] = {}  # by key
         self._extra: dict[str, Domain] = {}
@@ -44,11 +45,6 @@ class Spaces:
             )
             self.addresses = AddressSpaces(machine.layer, machine.clock, plan)
 
-    @property
-    def count(self) -> int:
-        """How many domains there are: each has a root table."""
-        return len({id(domain) for domain in (*self.domains.values(), *self._extra.values())})
-
     def key(self, space: int) -> int:
         """The number under which what belongs to the domain of a space is kept."""
         return 0 if self.shared else space
@@ -59,6 +55,7 @@ class Spaces:
         domain = self.domains.get(key)
         if domain is None:
             domain = self.domains[key] = self._make(space)
+            self._recount()
         if not self._spaces[space].devices and space not in self.stand_ins:
             self._attach_stand_in(space, domain)
         return domain
@@ -72,9 +69,11 @@ class Spaces:
         if self.addresses is not None:
             space = self.addresses.space(0 if self.shared else name)
             self._extra.setdefault(name, space.domain)
+            self._recount()
             return space.domain, space
         if name not in self._extra:
             self._extra[name] = self._machine.layer.create_domain(None)
+            self._recount()
         return self._extra[name], None
 
     def attach(self, space: int, source: SourceId) -> bool:
@@ -103,6 +102,9 @@ class Spaces:
             if domain is not None and self._of_source.get(source) is domain:
                 return source
         return self.stand_ins.get(space)
+
+    def _recount(self) -> None:
+        self.count = len({id(domain) for domain in (*self.domains.values(), *self._extra.values())})
 
     def _make(self, space: int) -> Domain:
         wanted = None if self.shared else self._spaces[space].domain_id
