@@ -30,9 +30,9 @@ def flat_view_lines(space: AddressSpace) -> list[str]:
     lines = [f' AS "{space.name}", root: {space.root.name}', f" Root memory region: {space.root.name}"]
     for flat in space.ranges():
         at = f" @{flat.offset:016x}" if flat.offset else ""
-        lines.append(
-            f"  {_span(flat.start, flat.end - 1)} (prio {flat.region.priority}, {flat.region.kind}): {flat.region.name}{at}"
-        )
+        region = flat.region
+        what = f"(prio {region.priority}, {region.kind}): {region.name}{at}"
+        lines.append(f"  {_span(flat.start, flat.end - 1)} {what}")
     return lines if space.ranges() else [*lines, "  No rendered FlatView"]
 
 

@@ -82,11 +82,13 @@ class Msi:
         self._send(self.address, data & -self.allocated | vector if self.allocated > 1 else data)
 
     def written(self) -> None:
-        """Software wrote into the capability: more vectors than there are become as many as there are, and what was
-        pending and is masked no longer goes out."""
+        """Software wrote the capability. Once MSI is on, more vectors than there are become as many as there are, and
+        what is pending and no longer masked goes out."""
+        if not self.enabled:
+            return
         if self.allocated > self.vectors:
             self.config.change(self.offset + 2, 2, _QUEUE_SIZE, (self.vectors.bit_length() - 1) << 4)
-        if not self._maskable or not self.enabled:
+        if not self._maskable:
             return
         for vector in range(self.allocated):
             if self._pending >> vector & 1 and not self.masked(vector):
