@@ -16,7 +16,10 @@ SIZES = {"b": 1, "w": 2, "l": 4, "q": 8}
 EDU_CONFIG, ROOT_PORT_CONFIG = 0x8000_0800, 0x8000_2000
 EDU_BAR = 0xE000_0000
 KNOWN = (
-    (ROOT_PORT_CONFIG, 0x64),  # link status: QEMU's says what an empty link could be, ours what one with a device is
+    (EDU_CONFIG, 0x04),  # set up before
+    (EDU_CONFIG, 0x10),
+    (ROOT_PORT_CONFIG, 0x64),  # link: this port is empty, and ours reads as one with a device always
+    (ROOT_PORT_CONFIG, 0x6C),  # slot: the same
 )
 COMPUTES, RUNS = 0x08, 0x98  # take real time in QEMU
 
