@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks import jobs, listing
+from benchmarks import jobs, listing, reading
 from benchmarks.measure import Job, interleaved
 from benchmarks.scene import Scene
 from pagetables.errors import InputError, near
@@ -58,6 +58,7 @@ _ALL = (
     Benchmark("replay", "strict replay, descriptors as bytes : bare loads and stores", jobs.replay, 4.0),
     Benchmark("list-image", "a million 4 KiB mappings of a 256 GiB image : bare scan", listing.list_pages, 3.0),
     Benchmark("list-runs", "the same, of neighbours in runs : bare scan", listing.list_runs, 3.0),
+    Benchmark("read-ftrace", "a line of ftrace text : gawk, the same fields", reading.read_ftrace, None),
 )
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
 
