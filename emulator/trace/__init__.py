@@ -2,7 +2,9 @@
 
 event        one event model for all formats            framing, tracepoints, text   ftrace and trace-cmd report
 attribution  whose map is it, while reading             settling, apart              the same, once all is known
-columns      what is replayed, one row an event         jsonl                        the project's own format
+columns      what is replayed, one row an event         jsonl, parquet               the project's own formats
+perf, qemu   perf script, QEMU's log of its unit        alignment, lifetimes, claims that log's accesses in a trace
+kernel_text  columns as a kernel prints them            writing, recording           files out; how to record one
 """
 
 from emulator.trace.columns import NO_PASID, NO_SOURCE, Columns
