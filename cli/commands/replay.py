@@ -58,7 +58,7 @@ def command(
       ram=START-END,...  kernel.size  kernel.used  kernel.min_free_kib  kernel.reclaim_per_ms
     Settings of a what-if run (any of them makes it one):
       preset  bounce  bounce.OPTION  reaction  reaction.OPTION  window=per-domain|shared
-      gfp=atomic|kernel|...  accesses=none|rule|late  accesses.late_us  costs=FILE
+      gfp=atomic|kernel|...  accesses=none|rule|late  accesses.late_us  costs=FILE  pressure=FILE
 
     \b
     Examples:
@@ -73,10 +73,7 @@ def command(
     from emulator.misuse.judging import Watch
     from emulator.replay import Replay
 
-    if dump == "-":
-        raise click.UsageError(
-            "--dump needs a file: an image is written out of order, which standard output cannot take"
-        )
+    _check_dump(dump)
     settings = _settings(machine, assigned, axes)
     watch = Watch()
     trace, alignment = _read(traces, until, accesses, watch)
@@ -94,6 +91,13 @@ def command(
 
         show(report, dump)
     return FOUND if report.has_findings else DONE
+
+
+def _check_dump(dump: str | None) -> None:
+    if dump == "-":
+        raise click.UsageError(
+            "--dump needs a file: an image is written out of order, which standard output cannot take"
+        )
 
 
 def _what_if(trace: Trace, settings: Settings, watch: Watch, dump: str | None, as_json: bool) -> int:

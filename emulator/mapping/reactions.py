@@ -32,7 +32,13 @@ __all__ = [
     "Reaction",
     "ReactionFactory",
     "ReactionStatistics",
+    "make_drop",
+    "make_fail",
+    "make_poll",
     "make_reaction",
+    "make_requeue",
+    "make_sleep",
+    "make_wake_on_free",
     "reaction_names",
 ]
 

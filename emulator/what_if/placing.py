@@ -14,6 +14,7 @@ from emulator.mapping.bounce.bouncer import Bounced, Bouncer, NoBounceBuffer
 from emulator.mapping.costs import Meter
 from emulator.mapping.dma import failure_cause
 from emulator.mapping.domain import Domain
+from emulator.mapping.pools.accounting import CountingSupply
 from emulator.sizing import new_tables
 from emulator.what_if.buffers import UNPLACED, Buffers
 from emulator.what_if.occupancy import Occupancy
@@ -51,6 +52,8 @@ class Placing:
         self._bounced: dict[int, Bounced] = {}
         self._pieces_of: dict[int, list[int]] = {}  # those of a buffer that are bounced
         self._permissions = [_BOTH] + [Permissions(bits) | always for bits in range(1, 4)]
+        # Most systems decide at each page: their `admit` says yes to everything, and need not be asked.
+        self._admits = type(machine.supply).admit is not CountingSupply.admit
         self._reallocates = spaces.addresses is not None
 
     def map(self, op: int) -> Refusal | None:
@@ -122,7 +125,7 @@ class Placing:
         # Why it failed, or None; and whether anything was mapped, if only for a moment.
         ops, supply = self._ops, self._supply
         start, size = address + ops.offset[op], ops.size[op]
-        if not supply.admit(new_tables(start >> PAGE_SHIFT, size >> PAGE_SHIFT, domain.table.levels)):
+        if self._admits and not supply.admit(new_tables(start >> PAGE_SHIFT, size >> PAGE_SHIFT, domain.table.levels)):
             return "page", False
         at = start
         try:

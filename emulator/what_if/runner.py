@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -69,7 +69,7 @@ class Runner:
         self.devices = Devices(self.machine, self._age)
         self.gauges = Gauges(SERIES[1:], self._read_gauges)
         self._progress = progress or (lambda done: None)
-        self._submitters: deque[tuple[int, int]] = deque()
+        self._busy_until: dict[int, int] = {}
         self._connect()
 
     def _connect(self) -> None:
@@ -211,16 +211,15 @@ class Runner:
         self.waiting.news()
 
     def _stand_in_line(self, cpu: int) -> None:
-        # Other CPUs whose submissions are not done yet: the queue has one lock, and each waits for those before it.
-        now, line = self.machine.clock.now, self._submitters
-        while line and line[0][0] <= now:
-            line.popleft()
-        others = sum(1 for _, who in line if who != cpu)
+        # The queue has one lock: who submits waits for every other CPU whose submission is not done. A CPU waits for
+        # its own submissions before it goes on, so that it never has two.
+        now, busy = self.machine.clock.now, self._busy_until
+        others = sum(1 for who, until in busy.items() if until > now and who != cpu)
         if others:
             self.meter.spend("invalidate.queueing", others)
         costs = self.meter.costs.ns
         took = costs["invalidate.submit"] + costs["invalidate.wait"] + others * costs["invalidate.queueing"]
-        line.append((now + round(took), cpu))
+        busy[cpu] = now + round(took)
 
     def _attach(self, op: int) -> None:
         source = self._source(op)
