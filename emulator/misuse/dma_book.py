@@ -253,5 +253,6 @@ _HANDLERS: dict[Kind, Callable[[DmaBook, int, Event], None]] = {
     Kind.DMA_FREE: DmaBook._free,
     Kind.DMA_UNMAP_SG: DmaBook._unmap_sg,
     Kind.DMA_SYNC: DmaBook._sync,
+    Kind.DMA_CHECK: DmaBook._check,
     Kind.GROUP_REMOVE: DmaBook._leave,
 }

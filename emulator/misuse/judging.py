@@ -44,8 +44,8 @@ class Watch:
 
     def see(self, number: int, event: Event) -> None:
         """Take note of one event, the `number`-th of the trace."""
-        if event.kind is Kind.DMA_CHECK:
-            self.book.checks = True
+        if event.kind is Kind.DMA_CHECK or (event.kind is Kind.DMA_MAP and event.detail is None):
+            self.book.checks = True  # told by a harness: a kernel's lines name the call, and never tell of checks
         self.book.see(number, event)
         self.sharing.see(number, event)
         if event.kind in _KEPT:
@@ -66,7 +66,13 @@ def judge(trace: Trace, watch: Watch, ledger: Ledger | None = None) -> Judgement
     bench = _Bench(trace, watch, ledger or keep_ledger(trace.columns))
     if bench.has_evidence:
         bench.run()
-    found = [*watch.book.verdicts, *bench.invalidations.verdicts, *bench.accesses.verdicts, *bench.leaks]
+    found = [
+        *watch.book.verdicts,
+        *watch.sharing.overlaps,
+        *bench.invalidations.verdicts,
+        *bench.accesses.verdicts,
+        *bench.leaks,
+    ]
     found += [bench.booked(misuse) for misuse in bench.ledger.misuse]
     ordered = sorted(found, key=lambda verdict: (verdict.at.event, verdict.rule))
     return Judgement(_until(trace, ordered), _until(trace, watch.sharing.verdicts), watch.sharing.exposure)

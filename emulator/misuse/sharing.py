@@ -6,16 +6,18 @@ exposed part holds a buffer that another owner has mapped at the time ("sub-page
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from emulator.misuse.verdict import Place, Verdict, owner_of
-from emulator.trace.event import Event, Kind
+from emulator.trace.event import WRITE, Event, Kind
 from pagetables.address import PAGE_SHIFT, PAGE_SIZE
 
 __all__ = ["Exposure", "Sharing"]
 
 FAILED = (1 << 64) - 1
+LINE_SHIFT = 6
+MANY = 64  # pages
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class _Part:
     owner: str
     start: int
     end: int
+    access: int
     made: Place
 
     @property
@@ -51,10 +54,15 @@ class _Part:
 
 @dataclass(slots=True)
 class Sharing:
-    """Feed it the DMA API's events in order with `see`. The first case of two owners in a page becomes a verdict."""
+    """Feed it the DMA API's events in order with `see`.
+
+    The first case of two owners in a page becomes one of `verdicts`. Two buffers that devices may write and that share
+    a cache line are misuse: `overlaps`.
+    """
 
     exposure: Exposure = field(default_factory=Exposure)
     verdicts: list[Verdict] = field(default_factory=list)
+    overlaps: list[Verdict] = field(default_factory=list)
     _live: dict[tuple[str, int], list[tuple[int, int]]] = field(default_factory=dict)
     _parts: dict[int, list[_Part]] = field(default_factory=dict)
     _told: set[tuple[str, str, int]] = field(default_factory=set)
@@ -72,15 +80,26 @@ class Sharing:
         self.exposure.exposed += (last + 1 - first << PAGE_SHIFT) - event.size
         self._live.setdefault((str(event.device), event.iova), []).append((start, end))
         made = Place("mapped", number, event.file, event.line, event.time_ns)
-        for page in {first, last}:  # a page inside a buffer has no room for another
-            part = _Part(
-                owner_of(str(event.device)), max(start, page << PAGE_SHIFT), min(end, page + 1 << PAGE_SHIFT), made
-            )
+        for page in _looked_at(first, last):
+            low, high = max(start, page << PAGE_SHIFT), min(end, page + 1 << PAGE_SHIFT)
+            part = _Part(owner_of(str(event.device)), low, high, event.access, made)
             parts = self._parts.setdefault(page, [])
             for other in parts:
-                if other.owner != part.owner and not (other.whole and part.whole):
-                    self._share(page, other, part, event)
+                self._compare(page, other, part, event)
             parts.append(part)
+
+    def _compare(self, page: int, other: _Part, part: _Part, event: Event) -> None:
+        if other.owner != part.owner and not (other.whole and part.whole):
+            self._share(page, other, part, event)
+        both_written = other.access & part.access & WRITE
+        if (
+            both_written
+            and other.start >> LINE_SHIFT <= part.end - 1 >> LINE_SHIFT
+            and (part.start >> LINE_SHIFT <= other.end - 1 >> LINE_SHIFT)
+        ):
+            says = f"{max(other.start, part.start):#x} is in a cache line that {other.owner} may write too"
+            places = (other.made, part.made)
+            self.overlaps.append(Verdict("overlapping-lines", part.owner, event.iova, event.size, says, places))
 
     def _share(self, page: int, other: _Part, part: _Part, event: Event) -> None:
         key = (other.owner, part.owner, page)
@@ -97,13 +116,18 @@ class Sharing:
             return
         owner = owner_of(str(event.device))
         start, end = known.pop(0)
-        for page in {start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT}:
+        for page in _looked_at(start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT):
             parts = self._parts.get(page, [])
             mine = next((p for p in parts if p.owner == owner and start <= p.start < end), None)
             if mine is not None:
                 parts.remove(mine)
             if not parts:
                 self._parts.pop(page, None)
+
+
+def _looked_at(first: int, last: int) -> Iterable[int]:
+    # A buffer of many pages meets others in the first and in the last, unless two large ones overlap.
+    return range(first, last + 1) if last - first < MANY else (first, last)
 
 
 _HANDLERS: dict[Kind, Callable[[Sharing, int, Event], None]] = {

@@ -6,6 +6,12 @@
     {"event": "unmap", "device": "00:03.0", "iova": "0x1000", "size": 4096}
     {"event": "detach", "device": "00:03.0"}
 
+For the checks of `emulator.misuse` a harness may also tell of calls (dma_map, dma_unmap, dma_alloc, dma_free, dma_sync,
+dma_check: somebody looked if a map had failed), of caches (invalidate), of memory (page_free) and of a driver that lets
+go of its device (release):
+
+    {"event": "dma_map", "device": "00:03.0", "iova": "0x1040", "gpa": "0x5040", "size": 64, "access": "r"}
+
 Numbers are integers, or strings as people write them; a time is an integer (nanoseconds) or a string such as "1.5s",
 and without one an event happens when the line before did. `gfp` says what memory the caller of a map may ask for
 (atomic, kernel, ...), the `gpa` of an access where it went. `domain` instead of `device` names a domain; a map that
@@ -49,7 +55,17 @@ _FIELDS = {
     "detach": _WHEN | _WHERE,
     "space": {"event", "space", "name", "domain", "attributed"},
     "trace": {"event", "version", "kernel_rule"},
+    **{name: _WHEN | {"device", "iova", "gpa", "size", "access"} for name in ("dma_map", "dma_alloc")},
+    **{name: _WHEN | {"device", "iova", "size", "access"} for name in ("dma_unmap", "dma_free", "dma_sync")},
+    "dma_check": _WHEN | {"device", "iova"},
+    "release": _WHEN | {"device"},
+    "page_free": _WHEN | {"gpa", "size"},
+    "invalidate": _WHEN | {"device", "domain", "iova", "size", "cache"},
 }
+_KINDS = {name: Kind[name.upper()] for name in _FIELDS if name.upper() in Kind.__members__}
+_KINDS["release"] = Kind.GROUP_REMOVE
+_CALLS = {name for name in _FIELDS if name.startswith("dma_")}  # of the DMA API: any bytes, not whole pages
+_CACHES = ("iotlb", "device-tlb")
 _RENAMED = {"bdf": "device", "paddr": "gpa", "op": "event"}  # version 1
 _LATEST = (1 << 64) - 1
 _RULES: dict[str, KernelRule] = {"6.x": "6.x", "7.x": "7.x"}
@@ -96,14 +112,14 @@ class JsonReader:
         if kind == "trace":
             self._header(record)
             return None
-        detail = _space(record)
+        detail = _detail(record)
         if kind == "space":
             return Event(self.index, number, 0, 0, 0, "", Kind.SPACE, domain=_optional(record, "domain"), detail=detail)
         self._time = _time(record["time"]) if "time" in record else self._time
         sizes = record.get("page_sizes", [])
         return Event(
             self.index, number, self._time, _optional(record, "cpu", 0xFFFF) or 0, _optional(record, "pid") or 0,
-            str(record.get("task", "")), Kind[kind.upper()], device=_device(record), domain=_optional(record, "domain"),
+            str(record.get("task", "")), _KINDS[kind], device=_device(record), domain=_optional(record, "domain"),
             access=_access(record), pasid=_optional(record, "pasid", 0xF_FFFF), leaf_levels=_leaf_levels(sizes),
             detail=detail, gfp=_gfp(record), **_range(record),
         )  # fmt: skip
@@ -176,16 +192,20 @@ def _required(record: Record, name: str) -> int:
 
 def _range(record: Record) -> dict[str, int]:
     kind = record["event"]
-    if kind in ("attach", "detach"):
+    if kind in ("attach", "detach", "release"):
+        return {}
+    if kind == "page_free":
+        return {"gpa": _required(record, "gpa"), "size": _required(record, "size")}
+    if kind == "invalidate" and record.get("iova") is None:
         return {}
     iova = _required(record, "iova")
-    size = 1 if kind == "access" and "size" not in record else _required(record, "size")
+    size = 1 if kind in ("access", "dma_check") and "size" not in record else _required(record, "size")
     found = {"iova": iova, "size": size}
     if kind == "map" or record.get("gpa") is not None:
         found["gpa"] = _required(record, "gpa")
-    if size == 0 or max(iova, found.get("gpa", 0)) + size > 1 << 64:
+    if (size == 0 and kind not in _CALLS) or max(iova, found.get("gpa", 0)) + size > 1 << 64:
         raise InputError(f"size: {size:#x} bytes at {iova:#x} are no range below 2**64")
-    if kind != "access":
+    if kind != "access" and kind not in _CALLS:
         for name, number in found.items():
             if number % PAGE_SIZE:
                 raise InputError(f"{name}: {number:#x} is not a multiple of {PAGE_SIZE}")
@@ -206,7 +226,7 @@ def _time(value: object) -> int:
 def _device(record: Record) -> str | None:
     kind, device = record["event"], record.get("device")
     if device is None:
-        if kind in ("attach", "detach", "access") and "space" not in record:
+        if kind in ("attach", "detach", "access", "release", *_CALLS) and "space" not in record:
             raise InputError(f"device: {kind} needs it, such as '00:03.0'")
         return "" if kind in ("attach", "detach") else None
     if not isinstance(device, str):
@@ -221,7 +241,7 @@ def _access(record: Record) -> int:
     access = record.get("access", "r" if kind == "access" else "rw")
     if not isinstance(access, str) or access not in _ACCESSES:
         raise InputError(f"access: {access!r} is none; known: r, w, rw, -")
-    return _ACCESSES[access] if kind in ("map", "access") else 0
+    return _ACCESSES[access] if kind in ("map", "access") or kind in _CALLS else 0
 
 
 def _gfp(record: Record) -> int:
@@ -235,6 +255,15 @@ def _leaf_levels(sizes: object) -> int:
     if not isinstance(sizes, list) or not all(isinstance(size, int) and size in _PAGES for size in sizes):
         raise InputError(f"page_sizes: {sizes!r} is no list of {', '.join(map(str, _PAGES))}")
     return sum(bit for size, bit in _PAGES.items() if size in sizes)
+
+
+def _detail(record: Record) -> SpaceRef | str | None:
+    if record["event"] != "invalidate":
+        return _space(record)
+    cache = record.get("cache", "iotlb")
+    if cache not in _CACHES:
+        raise InputError(f"cache: {cache!r} is none; known: {', '.join(_CACHES)}")
+    return str(cache)
 
 
 def _space(record: Record) -> SpaceRef | None:
