@@ -12,6 +12,7 @@ from device_models.intel_iommu_options import Dialect, UnitOptions, compose, dia
 from device_models.memory_region import MemoryRegion, Operations, Sizes
 from device_models.options import OptionError
 from device_models.properties import Switch, Unsigned, on_off_auto
+from device_models.scopes import UnitPlace
 from emulator.unit import RemappingUnit
 from pagetables.address import PAGE_SIZE, Gpa
 
@@ -23,7 +24,7 @@ _REGISTERS = Sizes(4, 8)
 
 
 class IntelIommu(Device):
-    """The unit at FED90000h. `unit` is what the device's registers belong to."""
+    """The unit at FED90000h, or at the `place` that was set before. `unit` is what the device's registers belong to."""
 
     TYPE = "intel-iommu"
     EXPLAINS = "Intel IOMMU (VT-d) DMA Remapping device"
@@ -39,6 +40,7 @@ class IntelIommu(Device):
     version = Unsigned(32, 0)
 
     unit: RemappingUnit | None = None
+    place: UnitPlace | None = None
 
     @classmethod
     def for_profile(cls, profile: str) -> type[Device]:
@@ -49,19 +51,21 @@ class IntelIommu(Device):
         """Build the unit and put its registers into memory."""
         super().realize()
         machine = self.machine
-        if machine.units:
+        place = self.place
+        if machine.units and place is None:
             raise OptionError("QEMU does not support multiple vIOMMUs for x86 yet.")
         options = UnitOptions(self.DIALECT, dict(self.values))
-        profile = compose(machine.profile, options)
+        profile = compose((place and place.profile) or machine.profile, options)
+        base = BASE if place is None else place.base
         if "intremap" not in self.values or self.intremap == "auto":
             self.values["intremap"] = "on" if profile.capabilities.ecap.ir else "off"
         if self.eim == "auto":
             self.values["eim"] = "on" if profile.capabilities.ecap.eim else "off"
-        self.unit = unit = RemappingUnit(machine.memory, profile, machine.engine, BASE, machine.clock)
+        self.unit = unit = RemappingUnit(machine.memory, profile, machine.engine, base, machine.clock)
         operations = Operations(unit.read, lambda at, size, value: unit.write(at, size, value), _REGISTERS, _REGISTERS)
         self.region = MemoryRegion("intel_iommu", _register_bytes(unit), operations)
-        machine.system.add(self.region, BASE)
-        machine.attach_unit(unit)
+        machine.attach_unit(unit, place)
+        machine.system.add(self.region, base)
 
     def reset(self) -> None:
         """The unit as after power-on."""

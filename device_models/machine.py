@@ -24,6 +24,7 @@ from device_models.pci.function import PciFunction
 from device_models.pci.host import PciHost
 from device_models.q35 import Ahci, HostBridge, LpcBridge, SmBus, Vga
 from device_models.registry import find_device_type
+from device_models.scopes import UnitPlace, UnitScopes
 from emulator.clock import Clock
 from emulator.engine import Engine, load_engine
 from emulator.profile import Profile, load_profile
@@ -68,6 +69,7 @@ class SystemMachine:
         self.dma = SystemBus(self.space, self.apics, self.unit_for)
         self.devices: list[Device] = []
         self.units: list[RemappingUnit] = []
+        self.scopes = UnitScopes(self.root_bus)
         self.objects = ObjectTree(self.TYPE)
         self.on_reset: list[Callable[[], None]] = []
         self._add_board(vga)
@@ -96,6 +98,15 @@ class SystemMachine:
         device = find_device_type(driver, self.profile.name)(self, identity)
         self._choose_bus(device, options.pop("bus", None))
         return self._settle(device, NAMED if identity else ANONYMOUS, identity, options)
+
+    def add_unit(self, place: UnitPlace, options: str = "", identity: str | None = None) -> Device:
+        """Add a remapping unit beside others, which QEMU cannot; `options` are those of `-device intel-iommu`."""
+        self._check_identity(identity)
+        profile = place.profile or self.profile
+        device = find_device_type("intel-iommu", profile.name)(self, identity)
+        device.place = place  # type: ignore[attr-defined]
+        folder = NAMED if identity else ANONYMOUS
+        return self._settle(device, folder, identity, parse_options(options, implied="") if options else {})
 
     def device_add(self, text: str) -> Device:
         """`add_device` on a running machine: only buses that take devices then take one."""
@@ -160,8 +171,12 @@ class SystemMachine:
 
     # -- units and interrupts -----------------------------------------------------------------------------------------
 
-    def attach_unit(self, unit: RemappingUnit) -> None:
-        """From now on `unit` remaps; its interrupts and those it passes go to the local APICs."""
+    def attach_unit(self, unit: RemappingUnit, place: UnitPlace | None = None) -> None:
+        """From now on `unit` remaps for the scope of `place`; its interrupts and those it passes go to the local APICs.
+
+        Without a place it serves every device. OptionError if a device would have two units.
+        """
+        self.scopes.attach(unit, place or UnitPlace(unit.base))
         unit.interrupt_sink = self.apics.deliver
         unit.message_sink = lambda message: self.apics.write_message(message.address, message.data)
         self.units.append(unit)
@@ -170,10 +185,11 @@ class SystemMachine:
         """`unit` remaps nothing any more."""
         if unit in self.units:
             self.units.remove(unit)
+            self.scopes.detach(unit)
 
     def unit_for(self, source_id: int) -> RemappingUnit | None:
         """The unit whose scope has `source_id`, None if no unit remaps it."""
-        return self.units[0] if self.units else None
+        return self.scopes.unit_for(source_id)
 
     def _route_pin(self, slot: int, pin: int, level: bool, source: object) -> None:
         self.inputs.set(interrupt_input(slot, pin), level, source)
