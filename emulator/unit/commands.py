@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from emulator.clock import Clock, Timer
-from emulator.engine import Engine, QueueState
+from emulator.engine import Engine, Iotlb, QueueState
 from emulator.profile import Profile
 from emulator.unit.auxiliary import AuxiliaryRegisters
 from emulator.unit.descriptors import Descriptors
@@ -22,6 +22,7 @@ from emulator.unit.invalidation import Granularity, Invalidator
 from emulator.unit.latency import Latency
 from emulator.unit.not_present import NotPresentCache
 from emulator.unit.page_requests import PageRequestQueue
+from emulator.unit.qemu import QemuTranslator, qemu_iotlb
 from emulator.unit.queue import InvalidationQueue
 from emulator.unit.register_file import on_write
 from emulator.unit.registers import UnitRegisters
@@ -66,13 +67,17 @@ class CommandedUnit(AuxiliaryRegisters):
         self.base = base
         self.clock = clock or Clock()
         self.root = RootTableAddress(0)
-        self.iotlb = engine.iotlb(profile.iotlb)
+        self.iotlb: Iotlb = engine.iotlb(profile.iotlb)
         self._enabled = False
         keeps_absent = self.cap.cm and profile.behaves("cache_not_present")
         self._absent = NotPresentCache(memory, profile.context_cache) if keeps_absent else None
         self._sources = SourceCaches(
             memory, self.capabilities, profile.context_cache, profile.pasid_cache, self._absent
         )
+        self._qemu: QemuTranslator | None = None
+        if profile.behaves("walk_as_qemu"):
+            self.iotlb = known = qemu_iotlb(profile)
+            self._sources = self._qemu = QemuTranslator(memory, profile, known, lambda: self.root)
         self._invalidator = Invalidator(profile, self._sources, self.iotlb, self._absent)
         self._interrupts = InterruptRemapper(self, memory)
         self._fault_event, self._completion_event, self._page_request_event = self._events()
@@ -135,14 +140,14 @@ class CommandedUnit(AuxiliaryRegisters):
     def _enable_translation(self, enabled: bool) -> None:
         self._enabled = enabled
         self.gsts = self.gsts.replace(tes=int(enabled))
-        if not enabled and self.ecap.smts:
+        if (not enabled and self.ecap.smts) or self.profile.behaves("flush_on_commands"):
             self._invalidator.everything()
 
     def _set_root_table(self) -> None:
         self.root = self.rtaddr
         self._queue.use_tables(self.root.ttm)
         self._sources.root_changed()
-        if self.cap.esrtps:
+        if self.cap.esrtps or self.profile.behaves("flush_on_commands"):
             self._invalidator.everything()
         self.gsts = self.gsts.replace(rtps=1)
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from emulator.unit.events import EventInterrupt
 from emulator.unit.registers import UnitRegisters
 from pagetables.address import PAGE_SHIFT
 from pagetables.fault import Fault, FaultReason
 from pagetables.layouts.registers import FaultRecord
-from pagetables.request import Access, Request
+from pagetables.request import Access
 
-__all__ = ["FaultRecorder", "fault_record"]
+__all__ = ["FaultRecorder", "StrayPasidFault", "fault_record"]
 
 _INTERRUPT_REASONS = range(FaultReason.IR_REQUEST_RESERVED, FaultReason.IR_NOT_AN_INTERRUPT + 1)
 ALL_BITS = 64  # of an address
 _INDEX = 0xFFFF  # bits 63:48 of a record
 # (T1, T2): 00 write, 10 read, 11 AtomicOp; 01 is a page request.
 _TYPES = {Access.READ: (1, 0), Access.WRITE: (0, 0), Access.ATOMIC: (1, 1), Access.EXECUTE: (1, 0)}
+
+
+@dataclass(frozen=True, slots=True)
+class StrayPasidFault(Fault):
+    """A fault whose record names a PASID that the request did not carry, valid or not."""
+
+    pasid: int = 0
+    present: bool = False
 
 
 def fault_record(fault: Fault, address_width: int, device_tlb: bool, page_request: bool = False) -> FaultRecord:
@@ -36,11 +46,14 @@ def fault_record(fault: Fault, address_width: int, device_tlb: bool, page_reques
         t2=t2,
         at=request.address_type if device_tlb else 0,
         f=1,
-        **_pasid_fields(request),
+        **_pasid_fields(fault),
     )
 
 
-def _pasid_fields(request: Request) -> dict[str, int]:
+def _pasid_fields(fault: Fault) -> dict[str, int]:
+    request = fault.request
+    if isinstance(fault, StrayPasidFault):
+        return {"pp": int(fault.present), "pv": fault.pasid}
     # Only a PASID that the request itself carried is reported, never RID_PASID.
     if request.pasid is None:
         return {}

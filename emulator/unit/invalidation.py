@@ -41,7 +41,8 @@ class Invalidator:
         self._widens_pages = profile.behaves("widen_page_invalidation")
         self._widens_contexts = profile.behaves("widen_context_invalidation")
         self._ignores_hint = profile.behaves("ignore_invalidation_hint")
-        self.plain = absent is None and not (self._widens_pages or self._ignores_hint)
+        odd = self._widens_pages or self._ignores_hint or profile.behaves("walk_as_qemu")
+        self.plain = absent is None and not odd
 
     def everything(self) -> None:
         """Empty all caches for DMA remapping."""

@@ -25,6 +25,7 @@ from emulator.unit.page_requests import (
     page_request_error,
 )
 from emulator.unit.performance import Event
+from emulator.unit.qemu import QemuTranslator
 from emulator.unit.source_caches import ContextCacheEntry, PasidCacheEntry
 from pagetables.address import PAGE_SHIFT, Gpa, SourceId
 from pagetables.fault import Fault, FaultReason
@@ -96,6 +97,8 @@ class RemappingUnit(CommandedUnit):
         """
         if in_interrupt_range(request):
             return self._interrupt_range(request)
+        if self._qemu is not None:
+            return self._as_qemu(self._qemu, request)
         if self.monitor.counting:
             self._count(request)
         if not self._enabled:
@@ -105,7 +108,16 @@ class RemappingUnit(CommandedUnit):
             return self._recorded(source)
         return self._settled(self._look(source, request), request, source)
 
+    def _as_qemu(self, qemu: QemuTranslator, request: Request) -> Translation | Fault:
+        qemu.meet(request)
+        if not self._enabled:
+            return self._untranslated(request)
+        answer = qemu.translate(request)
+        return self._recorded(answer) if isinstance(answer, Fault) else answer
+
     def _look(self, source: Source, request: Request) -> Translation | Fault:
+        if self._qemu is not None:
+            return self._qemu.look(source, request)
         known = self._absent.translation(source, request) if self._absent is not None else None
         if known is not None:
             return known
@@ -134,7 +146,7 @@ class RemappingUnit(CommandedUnit):
 
     def _translate_run(self, run: Sequence[Request]) -> list[Translation | Fault]:
         source = self._sources.source(run[0], self.root)
-        if not isinstance(source, Source) or self._absent is not None:
+        if not isinstance(source, Source) or self._absent is not None or self._qemu is not None:
             return [self.translate(request) for request in run]
         answers = self.engine.translate_many(self.iotlb, self.memory, source, run, self.capabilities)
         return [self._settled(answer, request, source) for answer, request in zip(answers, run, strict=True)]
