@@ -22,6 +22,7 @@ from device_models.options import OptionError, parse_options
 from device_models.pci.bus import PciBus
 from device_models.pci.function import PciFunction
 from device_models.pci.host import PciHost
+from device_models.platform import Platform
 from device_models.q35 import Ahci, HostBridge, LpcBridge, SmBus, Vga
 from device_models.registry import find_device_type
 from device_models.scopes import UnitPlace, UnitScopes
@@ -70,6 +71,7 @@ class SystemMachine:
         self.devices: list[Device] = []
         self.units: list[RemappingUnit] = []
         self.scopes = UnitScopes(self.root_bus)
+        self.platform = Platform()
         self.objects = ObjectTree(self.TYPE)
         self.on_reset: list[Callable[[], None]] = []
         self._add_board(vga)

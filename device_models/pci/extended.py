@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from device_models.pci.config_space import ConfigSpace
 
-__all__ = ["ENDPOINT", "PCIE_TO_PCI", "ROOT_PORT", "Ats", "PageRequests", "Pasids", "add_express_capability"]
+__all__ = ["ATS", "ENDPOINT", "PCIE_TO_PCI", "ROOT_PORT", "Ats", "PageRequests", "Pasids", "add_express_capability"]
 
 EXPRESS, ATS, PAGE_REQUEST, PASID = 0x10, 0x0F, 0x13, 0x1B
 ENDPOINT, ROOT_PORT, PCIE_TO_PCI = 0, 4, 7
