@@ -140,3 +140,9 @@ def test_accesses_of_unmapped_ranges_are_found_wherever_they_are_put(corpus):
     found = judge(replace(trace, columns=columns), Watch())
     assert len(found.misuse) == len(unmaps)
     assert {verdict.rule for verdict in found.misuse} == {"use-after-unmap"}
+
+
+def test_the_page_about_misuse_lists_every_rule():
+    page = (FIXTURES.parent / "docs/misuse.md").read_text()
+    for rule in RULES.values():
+        assert f"| `{rule.name}` | {rule.explains} | {rule.also} |" in page
