@@ -19,6 +19,7 @@ _BUILT_IN = (
     EntryPoint("edu", "device_models.edu:Edu", GROUP),
     EntryPoint("ich9-ahci", "device_models.q35:Ahci", GROUP),
     EntryPoint("intel-iommu", "device_models.intel_iommu:IntelIommu", GROUP),
+    EntryPoint("iommu-testdev", "device_models.testdev:IommuTestdev", GROUP),
     EntryPoint("pci-bridge", "device_models.pci.bridges:PciBridge", GROUP),
     EntryPoint("pcie-pci-bridge", "device_models.pci.bridges:PcieToPciBridge", GROUP),
     EntryPoint("pcie-root-port", "device_models.pci.bridges:PcieRootPort", GROUP),
