@@ -17,9 +17,10 @@ from emulator.ledger import Ledger, keep_ledger
 from emulator.trace.columns import Columns
 from emulator.trace.event import Kind
 from emulator.trace.live import Live, Range
+from emulator.trace.trace import Trace
 from pagetables.address import PAGE_SHIFT
 
-__all__ = ["NO_ROW", "Operations", "Pairs", "operations", "pair_up"]
+__all__ = ["NO_ROW", "Operations", "Pairs", "Prepared", "operations", "pair_up"]
 
 Words = npt.NDArray[Any]
 NO_ROW = -1
@@ -69,6 +70,21 @@ class Operations:
 
     def __len__(self) -> int:
         return len(self.row)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A trace with what every run of it begins with, so that many runs begin with it at once. Nothing changes it."""
+
+    trace: Trace
+    ledger: Ledger
+    ops: Operations
+
+    @classmethod
+    def of(cls, trace: Trace) -> Prepared:
+        """The trace, prepared."""
+        ledger = keep_ledger(trace.columns)
+        return cls(trace, ledger, operations(trace.columns, ledger))
 
 
 def operations(columns: Columns, ledger: Ledger | None = None) -> Operations:

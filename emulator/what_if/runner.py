@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import partial
 
 from emulator.clock import Clock
-from emulator.ledger import keep_ledger
 from emulator.machine import Machine
 from emulator.mapping.bounce.bouncer import make_bouncer
 from emulator.mapping.costs import Costs, Meter
@@ -33,7 +32,7 @@ from emulator.trace.trace import Trace
 from emulator.what_if.accesses import LATE, DeviceAccess, Devices, planned
 from emulator.what_if.buffers import UNPLACED, Buffers
 from emulator.what_if.gauges import Gauges
-from emulator.what_if.operations import Operations, operations
+from emulator.what_if.operations import Operations, Prepared
 from emulator.what_if.outcome import SERIES
 from emulator.what_if.placing import Placing
 from emulator.what_if.spaces import RECORDED, Spaces
@@ -53,10 +52,12 @@ _GIVEN_UP = ("page", "address", "bounce")  # what a driver reacts to; the rest i
 class Runner:
     """One run of `trace` on the machine that `settings` describe. `run` does it; the rest is what a summary reads."""
 
-    def __init__(self, trace: Trace, settings: Settings, progress: Callable[[int], None] | None = None) -> None:
-        self.trace = trace
-        self.ledger = keep_ledger(trace.columns)
-        self.ops = operations(trace.columns, self.ledger)
+    def __init__(
+        self, trace: Trace | Prepared, settings: Settings, progress: Callable[[int], None] | None = None
+    ) -> None:
+        prepared = trace if isinstance(trace, Prepared) else Prepared.of(trace)
+        trace = prepared.trace
+        self.trace, self.ledger, self.ops = trace, prepared.ledger, prepared.ops
         self.buffers = Buffers(self.ops, settings.iova != RECORDED)
         self.settings = _fitted(settings, trace)
         self.machine = Machine(self.settings, needed_ram(trace.columns))
