@@ -35,6 +35,7 @@ from pagetables.layouts.registers import (
     FaultStatus,
     GlobalCommand,
     InterruptRemappingTableAddress,
+    InvalidateAddress,
     InvalidationCompletionStatus,
     InvalidationQueueAddress,
     InvalidationQueueTail,
@@ -121,7 +122,8 @@ class CommandedUnit(AuxiliaryRegisters):
         self._interrupts.power_on()
         self._enabled = False
         self._invalidator.everything()
-        self._faults.power_on()
+        if not warm:
+            self._faults.power_on()
 
     @on_write(UnitRegisters.gcmd)
     def _commanded(self, command: GlobalCommand, old: GlobalCommand) -> None:
@@ -187,7 +189,8 @@ class CommandedUnit(AuxiliaryRegisters):
         if "iotlb" in self._commanding:
             self.iotlb_command = old
         elif command.ivt and not self._hangs:
-            self._command_after("iotlb", lambda: self._invalidate_translations(command))
+            page = self.iva  # as it is now: software may write the next one meanwhile
+            self._command_after("iotlb", lambda: self._invalidate_translations(command, page))
 
     @property
     def _hangs(self) -> bool:
@@ -211,11 +214,11 @@ class CommandedUnit(AuxiliaryRegisters):
             done = self._invalidator.contexts(command.cirg, command.did, command.sid, command.fm, scalable)
         self.ccmd = command.replace(icc=0, caig=done)
 
-    def _invalidate_translations(self, command: IotlbCommand) -> None:
+    def _invalidate_translations(self, command: IotlbCommand, page: InvalidateAddress) -> None:
         done = Granularity.NONE
         if not self.gsts.qies:
-            address = self.iva.addr * PAGE_SIZE & (1 << self.capabilities.mgaw) - 1
-            done = self._invalidator.iotlb(command.iirg, command.did, address, self.iva.am, bool(self.iva.ih))
+            address = page.addr * PAGE_SIZE & (1 << self.capabilities.mgaw) - 1
+            done = self._invalidator.iotlb(command.iirg, command.did, address, page.am, bool(page.ih))
         self.iotlb_command = command.replace(ivt=0, iaig=done)
 
     @on_write(UnitRegisters.fsts)

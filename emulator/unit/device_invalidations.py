@@ -111,7 +111,8 @@ class DeviceInvalidations:
             self._forget(item)
 
     def _forget(self, item: _Outstanding) -> None:
-        self._outstanding.remove(item)
+        if item in self._outstanding:  # a device may complete it, or have the unit reset, before it says so
+            self._outstanding.remove(item)
         if item.timer is not None:
             item.timer.cancel()
 

@@ -76,7 +76,8 @@ class FaultRecorder:
         self._drops_interrupts = registers.profile.behaves("drop_interrupt_faults")
 
     def power_on(self) -> None:
-        """The next fault goes into record 0. Disabling translation does not bring this about, a reset does."""
+        """The next fault goes into record 0. Disabling translation does not bring this about, nor does a warm reset,
+        which leaves the records."""
         self._next = 0
 
     def record(self, fault: Fault, page_request: bool = False) -> None:

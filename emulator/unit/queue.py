@@ -116,7 +116,8 @@ class InvalidationQueue:
         """
         turn = self._turn
         if turn is not None and turn.timer is not None and not self._is_full(turn.word):
-            self._finish(turn)
+            turn.timer.cancel()
+            self._work(lambda: self._finish(turn))
         for postponed in self._postponed:
             self._descriptors.execute(postponed.word)
         self.abandon()

@@ -121,8 +121,8 @@ def test_translation_off_and_on_empties_the_caches_of_a_scalable_unit(bench: Ben
 
 
 def test_translation_off_and_on_leaves_the_caches_of_a_legacy_unit(engine: Engine) -> None:
-    bench = Bench(engine, "qemu-7.2")
-    table = bench.table(3)
+    bench = Bench(engine, "alder-lake")
+    table = bench.table()
     leaf = bench.map(table, 0x1000, 0x5000)
     bench.legacy((NIC, table, 5))
     assert bench.go(0x1000) == 0x5000
@@ -263,3 +263,12 @@ def test_a_warm_reset_keeps_the_fault_log(bench: Bench) -> None:
     assert bench.record() == record
     assert bench.read(0x34) & 2
     assert bench.read(FECTL) == 0x8000_0000
+
+
+def test_after_a_warm_reset_faults_go_on_behind_the_records_that_are_left(bench: Bench) -> None:
+    mapped(bench)
+    assert bench.go(0x9000) == -0x6
+    bench.unit.reset(warm=True)
+    bench.command(TE)
+    assert bench.go(0xA000) < 0
+    assert (bench.read(0x34) & 1, bench.record(0)[0], bench.record(1)[0]) == (0, 0x9000, 0xA000)

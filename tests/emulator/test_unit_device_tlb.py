@@ -12,7 +12,7 @@ from emulator.profile import load_profile
 from emulator.unit.device_tlb import DeviceTlb, DeviceTlbInvalidation, encode_range, range_of
 from pagetables.layouts.page_request import AtsTranslationCompletion
 from pagetables.request import Access
-from tests.ats import DTE, EVERYTHING, ICE, ITE, PASIDE, AtsBench, device_tlb, pasid_device_tlb
+from tests.ats import DTE, EVERYTHING, ICE, ITE, PASIDE, AtsBench, Recorder, device_tlb, pasid_device_tlb
 from tests.profiles import changed
 from tests.units import DISK, FSTS, IQERCD, IQH, IQT, NIC, QIE, STATUS, iotlb_global, wait_flags, wait_status
 
@@ -457,3 +457,21 @@ def test_a_handler_may_repair_the_queue_while_its_error_is_told(bench: AtsBench)
     bench.unit.message_sink = repair
     bench.submit(bytes(16), wait_status(STATUS, 7))
     assert (status(bench), bench.read(IQH, 8), bench.read(FSTS)) == (7, 32, 0)
+
+
+@pytest.mark.parametrize("what", ["completes", "switches the queue off", "resets"])
+def test_a_device_may_act_on_the_unit_before_it_says_that_it_obeyed(bench: AtsBench, what: str) -> None:
+    class Meddler(Recorder):
+        def invalidate(self, invalidation: DeviceTlbInvalidation) -> bool:
+            if what == "completes":
+                bench.unit.invalidation_completed(NIC)
+            elif what == "resets":
+                bench.unit.reset()
+            else:
+                bench.command(QIE, on=False)
+            return True
+
+    bench.unit.attach_device_tlb(NIC, Meddler())
+    bench.submit(device_tlb(NIC, 0x1000), wait_status(STATUS, 7))
+    assert (status(bench), bench.read(FSTS)) == (7 if what == "completes" else 0, 0)
+    assert bench.read(IQH, 8) == (32 if what == "completes" else 0)

@@ -22,6 +22,7 @@ from tests.units import (
     CCMD,
     FSTS,
     ICS,
+    IECTL,
     IOTLB,
     IQERCD,
     IQH,
@@ -131,6 +132,31 @@ def test_switching_the_queue_off_finishes_what_was_fetched(bench: Bench) -> None
     assert (status(bench), bench.read(IQH, 8)) == (0, 0)
 
 
+def test_what_switching_off_finished_is_not_done_again_in_the_next_queue(bench: Bench) -> None:
+    bench.start_queue()
+    bench.submit(wait_status(STATUS, 1))
+    bench.unit.clock.advance(TIME // 2)
+    bench.command(QIE, on=False)
+    assert (status(bench), bench.unit.clock.next_due) == (1, None)
+    bench.memory.write(STATUS, bytes(4))
+    bench.start_queue()
+    bench.submit(wait_status(STATUS + 4, 9))
+    bench.unit.clock.advance(TIME - 1)  # past the end of what was under way before
+    assert (bench.qword(STATUS), bench.read(IQH, 8)) == (0, 0)
+    bench.unit.clock.advance(1)
+    assert (bench.qword(STATUS), bench.read(IQH, 8)) == (9 << 32, 16)
+
+
+def test_a_handler_that_moves_the_tail_starts_nothing_in_a_queue_that_is_being_switched_off(bench: Bench) -> None:
+    bench.unit.message_sink = lambda message: bench.submit(wait_status(STATUS, 7))
+    bench.write(IECTL, 0)
+    bench.start_queue()
+    bench.submit(wait_flags(0x10))
+    bench.command(QIE, on=False)
+    bench.unit.clock.advance(10 * TIME)
+    assert (bench.read(ICS), status(bench), bench.read(IQH, 8)) == (1, 0, 0)
+
+
 def test_a_reset_forgets_what_was_under_way(bench: Bench) -> None:
     bench.write(CCMD, ICC | 1 << 61, 8)
     bench.start_queue()
@@ -178,6 +204,14 @@ def test_an_iotlb_command_stays_set_until_it_is_done(bench: Bench) -> None:
     assert bench.read(IOTLB, 8) == command
     bench.unit.clock.advance(TIME)
     assert (bench.read(IOTLB, 8), bench.go(0x1000)) == (3 << 60 | 3 << 57 | 5 << 32, -0x06)
+
+
+def test_an_iotlb_command_is_for_the_page_that_iva_named_when_it_was_given(bench: Bench) -> None:
+    bench.write(IVA, 0x1000, 8)
+    bench.write(IOTLB, ICC | 3 << 60 | 5 << 32, 8)
+    bench.write(IVA, 0x2000, 8)
+    bench.unit.clock.advance(TIME)
+    assert bench.go(0x1000) == -0x06
 
 
 def test_both_commands_run_side_by_side(bench: Bench) -> None:
