@@ -25,6 +25,7 @@ _FIRST_MEMORY, _LAST_MEMORY = 0xE000_0000, 0xFEBF_FFFF
 _FIRST_PORT, _LAST_PORT = 0xC000, 0xFFFF
 _MEMORY_WINDOW, _PORT_WINDOW = 1 << 20, 1 << 12
 _EBDA_SEGMENT_AT, _EBDA = 0x40E, 0x9FC00
+_PORTS = 16  # a BAR begins at a multiple of
 _TABLES = 64 << 10
 _OEM = b"VTD   EMULATOR" + struct.pack("<I4sI", 1, b"VTD ", 1)
 
@@ -70,8 +71,8 @@ def enumerate_buses(machine: SystemMachine) -> None:
 
 def _enumerate(bus: PciBus, number: int, memory: _Room, ports: _Room) -> int:
     last = number
+    _place_bars(bus, memory, ports)
     for _, function in sorted(bus.functions.items()):
-        _place_bars(function, memory, ports)
         if function.secondary is None:
             _enable(function, Command.IO | Command.MEMORY)
             continue
@@ -86,10 +87,12 @@ def _enumerate(bus: PciBus, number: int, memory: _Room, ports: _Room) -> int:
     return last
 
 
-def _place_bars(function: PciFunction, memory: _Room, ports: _Room) -> None:
-    for bar in function.bars.values():
+def _place_bars(bus: PciBus, memory: _Room, ports: _Room) -> None:
+    # Large ones first: nothing is lost between them.
+    bars = [(function, bar) for _, function in sorted(bus.functions.items()) for bar in function.bars.values()]
+    for function, bar in sorted(bars, key=lambda pair: -pair[1].region.size):
         size = bar.region.size
-        address = (ports if bar.kind.io else memory).take(size, max(size, 16 if bar.kind.io else PAGE_SIZE))
+        address = (ports if bar.kind.io else memory).take(size, max(size, _PORTS if bar.kind.io else PAGE_SIZE))
         function.config_write(bar.offset, 4, address & 0xFFFF_FFFF)
         if bar.kind.wide:
             function.config_write(bar.offset + 4, 4, address >> 32)

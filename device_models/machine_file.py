@@ -84,7 +84,7 @@ def _board(top: Section) -> SystemMachine:
     engine = top.text("engine", "native")
     if engine not in ENGINES:
         raise InputError(f"{top.where('engine')}: expected {' or '.join(ENGINES)}, got {engine!r}")
-    ram = parse_size(str(top.value("ram"))) if "ram" in top else DEFAULT_MEMORY
+    ram = _blaming(top.where("ram"), parse_size, str(top.value("ram"))) if "ram" in top else DEFAULT_MEMORY
     processors = top.number("processors", 1, _MOST_PROCESSORS) if "processors" in top else 1
     vga = top.flag("vga")
     return _blaming(top.where("ram"), SystemMachine, profile or "spec", ram, processors, engine, vga)
