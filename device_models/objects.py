@@ -12,10 +12,11 @@ from device_models.device import Device
 from device_models.options import OptionError
 from pagetables.errors import near
 
-__all__ = ["ANONYMOUS", "BOARD", "MACHINE", "NAMED", "ObjectProperty", "ObjectTree"]
+__all__ = ["ANONYMOUS", "BOARD", "IO_APIC", "MACHINE", "NAMED", "ObjectProperty", "ObjectTree"]
 
 MACHINE = "/machine"
 NAMED, ANONYMOUS, BOARD = f"{MACHINE}/peripheral", f"{MACHINE}/peripheral-anon", f"{MACHINE}/unattached"
+IO_APIC = f"{MACHINE}/q35/ioapic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class ObjectTree:
         self._types = {
             MACHINE: machine_type,
             f"{MACHINE}/q35": "q35-pcihost",
+            IO_APIC: "ioapic",
             NAMED: "container",
             ANONYMOUS: "container",
             BOARD: "container",
@@ -61,6 +63,10 @@ class ObjectTree:
         if full not in self._devices:
             raise OptionError(f"Device '{path}' not found; {near(path, self._devices)}")
         return self._devices[full]
+
+    def device_at(self, path: str) -> Device | None:
+        """The device at an absolute path; None if something else, or nothing, is there."""
+        return self._devices.get(path)
 
     def resolve(self, path: str) -> str:
         """The absolute path that `path` means: itself, or the only one that ends in it."""

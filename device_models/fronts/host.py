@@ -1,0 +1,73 @@
+"""What the doors of one process share: the machine, its run state, and who hears of events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from device_models.fronts.version import QemuVersion
+from device_models.machine import SystemMachine
+
+__all__ = ["Host"]
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+@dataclass(slots=True)
+class Host:
+    """A machine and the doors to it. `channels` are labels and addresses for `query-chardev`."""
+
+    machine: SystemMachine
+    name: str = ""
+    running: bool = True
+    leaving: bool = False
+    listeners: list[Listener] = field(default_factory=list)
+    channels: dict[str, str] = field(default_factory=dict)
+    _reason: str = "guest-reset"
+
+    def __post_init__(self) -> None:
+        self.machine.on_reset.append(self._was_reset)
+
+    @property
+    def version(self) -> QemuVersion:
+        """The QEMU that the machine's profile stands for."""
+        return QemuVersion.of(self.machine.profile)
+
+    def tell(self, event: str, data: Mapping[str, Any] | None = None) -> None:
+        """Let every listener hear of an event."""
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        stamp = {"seconds": seconds, "microseconds": nanoseconds // 1000}
+        message = {"timestamp": stamp, "event": event} | ({} if data is None else {"data": dict(data)})
+        for listener in list(self.listeners):
+            listener(message)
+
+    def reset(self) -> None:
+        """Reset the machine on a monitor's word."""
+        self._reason = "host-qmp-system-reset"
+        try:
+            self.machine.reset()
+        finally:
+            self._reason = "guest-reset"
+
+    def run(self, running: bool) -> None:
+        """Stop or continue: nothing runs here, but the state is told."""
+        if running != self.running:
+            self.running = running
+            self.tell("RESUME" if running else "STOP")
+
+    def remove(self, identity: str) -> None:
+        """Remove a device; OptionError if there is none, or it cannot be."""
+        device = self.machine.device(identity)
+        self.machine.device_del(identity)
+        known = {} if device.id is None else {"device": device.id}
+        self.tell("DEVICE_DELETED", known | {"path": device.path})
+
+    def quit(self) -> None:
+        """End the process when what is under way is done."""
+        self.tell("SHUTDOWN", {"guest": False, "reason": "host-qmp-quit"})
+        self.leaving = True
+
+    def _was_reset(self) -> None:
+        self.tell("RESET", {"guest": self._reason == "guest-reset", "reason": self._reason})

@@ -1,0 +1,87 @@
+"""JSON values out of a stream of bytes, cut as QMP's clients send them: one after the other, on one line or on many.
+
+A value ends where its braces and brackets are balanced, a bare word or string at white space. What cannot be JSON is
+handed out as a `BadJson`, and the stream goes on behind it; a byte FFh, which no JSON holds, starts afresh.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["BadJson", "JsonStream"]
+
+_LONGEST = 1 << 26
+_DEEPEST = 500
+_RESTART = 0xFF
+_TOKEN = re.compile(rb'"(?:[^"\\\n]|\\[^\n])*"|[{}\[\]]|\xff|"[^\n]*\n|[^\s"{}\[\]\xff]+')
+_OPEN, _CLOSE = b"{[", b"}]"
+
+
+@dataclass(frozen=True, slots=True)
+class BadJson:
+    """Bytes that are no JSON, and why."""
+
+    why: str
+
+
+class JsonStream:
+    """Feed it bytes; it yields values as they become complete."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._depth = 0
+        self._start = 0
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The values, or BadJson, that `data` completed."""
+        self._buffer += data
+        while (token := self._next()) is not None:
+            yield from self._take(token)
+        if len(self._buffer) > _LONGEST:
+            yield BadJson("JSON token size limit exceeded")
+            self._restart(len(self._buffer))
+
+    def _next(self) -> re.Match[bytes] | None:
+        found = _TOKEN.search(self._buffer, self._scanned)
+        if found is None:
+            if not self._depth and b'"' not in self._buffer[self._scanned :]:
+                self._restart(len(self._buffer))
+            return None
+        # A word at the very end may go on in what comes next; brackets and whole strings do not.
+        is_word = found[0][0] not in b'{}[]"\xff'
+        return None if is_word and found.end() == len(self._buffer) else found
+
+    def _take(self, found: re.Match[bytes]) -> Iterator[Any]:
+        token, start, end = found[0], found.start(), found.end()
+        if not self._depth:
+            self._start = start
+        self._scanned = end
+        if token[0] == _RESTART:
+            self._restart(end)
+        elif token[-1:] == b"\n":
+            yield BadJson(f"JSON parse error, stray {token[:40].decode('utf-8', 'replace')!r}")
+            self._restart(end)
+        else:
+            self._depth += (token in (b"{", b"[")) - (token in (b"}", b"]"))
+            if self._depth > _DEEPEST:
+                yield BadJson("JSON nesting depth limit exceeded")
+                self._restart(end)
+            elif self._depth <= 0:
+                yield _parsed(bytes(self._buffer[self._start : end]))
+                self._restart(end)
+
+    def _restart(self, at: int) -> None:
+        del self._buffer[:at]
+        self._scanned = self._start = self._depth = 0
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:  # a decoding error is one too
+        return BadJson(f"JSON parse error, {error}")
