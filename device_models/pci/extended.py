@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from device_models.pci.config_space import ConfigSpace
 
-__all__ = ["ATS", "ENDPOINT", "PCIE_TO_PCI", "ROOT_PORT", "Ats", "PageRequests", "Pasids", "add_express_capability"]
+__all__ = [
+    "ATS",
+    "ENDPOINT",
+    "PCIE_TO_PCI",
+    "ROOT_ENDPOINT",
+    "ROOT_PORT",
+    "Ats",
+    "PageRequests",
+    "Pasids",
+    "add_express_capability",
+]
 
 EXPRESS, ATS, PAGE_REQUEST, PASID = 0x10, 0x0F, 0x13, 0x1B
-ENDPOINT, ROOT_PORT, PCIE_TO_PCI = 0, 4, 7
+ENDPOINT, ROOT_PORT, PCIE_TO_PCI, ROOT_ENDPOINT = 0, 4, 7, 9
 _EXPRESS_SIZE = 0x3C
 _VERSION_2 = 2
 _ROLE_BASED_ERRORS = 0x8000
@@ -126,6 +136,11 @@ class PageRequests:
         """Note a response failure, or a response to a group that nobody waits for, in the status register."""
         bit = 2 if unexpected_group else 1
         self.config.change(self.offset + 6, 2, bit, bit)
+
+    @property
+    def response_failed(self) -> bool:
+        """True from a response failure on, until software clears the bit: no page is asked for meanwhile."""
+        return bool(self.config.get(self.offset + 6, 2) & 1)
 
     @property
     def stopped(self) -> bool:
