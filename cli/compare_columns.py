@@ -59,16 +59,22 @@ def brief_size(size: int) -> str:
 
 
 def marks(column: Column, outcomes: Sequence[Outcome]) -> list[str]:
-    """For each run BEST, WORST or nothing. What most runs share as it is shown is no distinction, and is not marked."""
+    """For each run BEST, WORST or nothing. What most runs share as it is shown is no distinction, and is not marked.
+
+    A run that gave maps up has it easy: it is best at nothing but at failing.
+    """
     values = [column.value(outcome) for outcome in outcomes]
     known = [value for value in values if value is not None]
     if not known:
         return [""] * len(values)
-    good, bad = (max(known), min(known)) if column.more else (min(known), max(known))
+    fair = [column.name.startswith("failed") or not outcome.failures for outcome in outcomes]
+    best = [value for value, competes in zip(values, fair, strict=True) if competes and value is not None] or known
+    good, bad = (max(best), min(known)) if column.more else (min(best), max(known))
     shown = [column.text(outcome) for outcome in outcomes]
     texts = {shown[values.index(good)]: BEST, shown[values.index(bad)]: WORST}
     rare = {text: mark for text, mark in texts.items() if len(texts) > 1 and 2 * shown.count(text) <= len(known)}
-    return [rare.get(text, "") for text in shown]
+    found = [rare.get(text, "") for text in shown]
+    return ["" if mark == BEST and not competes else mark for mark, competes in zip(found, fair, strict=True)]
 
 
 def _stale_hits(outcome: Outcome) -> int | None:
@@ -137,12 +143,12 @@ COLUMNS = (
     ),
     Column("flushes", "flush-\nes", _FAILURES, "count", "invalidation descriptors but for waits", _flushes),
     Column(
-        "global locks",
-        "global\nlocks",
+        "shared locks",
+        "shared\nlocks",
         _FAILURES,
         "count",
-        "locks taken that all CPUs share",
-        lambda run: run.locks["global"],
+        "locks taken that CPUs share: a global one, or a pool's",
+        lambda run: run.locks["global"] + run.locks["pool"],
     ),
     Column(
         "late maps",

@@ -40,7 +40,8 @@ def show(trace: Trace, runs: Runs, left_out: Sequence[Refused] = (), page: str |
         _show_group(out, title, members)
     if any(mark for column in COLUMNS for _, members in groups(runs) for mark in _marks(column, members)):
         out.print(
-            f"\n{BEST} best, {WORST} worst of a column, where most runs do not share it. Times are of the model.",
+            f"\n{BEST} best, {WORST} worst of a column, where most runs do not share it. "
+            "A run that gives maps up is best at nothing else.",
             style="dim",
         )
     _list(out, "deadlocks", _deadlocks(runs))
@@ -176,4 +177,4 @@ def _list(out: Any, title: str, lines: Sequence[str], style: str | None = None) 
     if lines:
         out.print(f"\n{title}", style="bold")
         for line in lines:
-            out.print(Padding(line, (0, 0, 0, 2)), style=style)
+            out.print(Padding(line, (0, 0, 0, 2), expand=False), style=style)

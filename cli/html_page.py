@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cli.page import write_template
 from cli.render import count, human_size
 from cli.unit_outline import pending_line, slot_texts, unit_heading
 from cli.unit_report import is_first_stage, spelt
 from cli.unit_state import state_lines
 from pagetables.address import SourceId, format_source_id
-from pagetables.images.saving import replacing
 from pagetables.request import Permissions
 from pagetables.runs import rows
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["write_page"]
 
 TEMPLATE = Path(__file__).with_name("inspect_page.html")
-PLACE = "@DATA@"
 LISTED = 20_000  # runs of one set of tables in a page; neighbours are drawn together where there are more
 DRAWN = 5_000  # of which so many are left
 FINEST = 13  # log2 of the smallest span of addresses drawn together
@@ -48,15 +46,7 @@ def write_page(path: str, image: str, units: list[UnitReport], names: Mapping[So
             for number, unit in enumerate(units)
         ],
     }
-    page = TEMPLATE.read_text(encoding="utf-8").replace(PLACE, _embedded(document))
-    with replacing(path) as file:
-        file.write(page.encode("utf-8"))
-
-
-def _embedded(document: dict[str, Any]) -> str:
-    # Nothing in the data can end the element that holds it; lone surrogates of odd file names stay escaped.
-    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    write_template(path, TEMPLATE, document)
 
 
 def _unit_document(
