@@ -73,7 +73,7 @@ class EntryCache(Protocol):
         ...
 
     def fill(self, entry: InterruptEntry) -> None:
-        """Keep an entry that may be cached: present and valid, or not present where CAP.CM=1."""
+        """Here is an entry that may be kept: present and valid, or not present where CAP.CM=1."""
         ...
 
 

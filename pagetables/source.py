@@ -260,7 +260,10 @@ def pasid_limit(entry: ScalableContextEntry) -> int:
 
 
 def choose_pasid(entry: ScalableContextEntry, at: Gpa, request: Request, capabilities: Capabilities) -> Pasid | Fault:
-    """The request's PASID, or RID_PASID (0 where RPS=0) for a request without one; 44h, 45h, 46h or 48h."""
+    """The request's PASID, or RID_PASID (0 where RPS=0) for a request without one; 44h, 45h, 46h or 48h.
+
+    A translated request without PASID has no use for RID_PASID, and none is too large for it.
+    """
     fpd = bool(entry.fpd)
     if request.address_type is not AddressType.UNTRANSLATED and not entry.dte:
         return Fault(FaultReason.DEVICE_TLB_DISABLED, request, at, disabled=fpd)
@@ -271,7 +274,8 @@ def choose_pasid(entry: ScalableContextEntry, at: Gpa, request: Request, capabil
         return Fault(FaultReason.PASID_DISABLED, request, at, disabled=fpd)
     else:
         pasid, reason = request.pasid, FaultReason.PASID_BEYOND_DIRECTORY
-    return pasid if pasid < pasid_limit(entry) else Fault(reason, request, at, disabled=fpd)
+    unused = request.pasid is None and request.address_type is AddressType.TRANSLATED
+    return pasid if unused or pasid < pasid_limit(entry) else Fault(reason, request, at, disabled=fpd)
 
 
 def lookup_pasid_entry(

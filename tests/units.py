@@ -25,6 +25,7 @@ TE, SRTP, WBF, QIE, IRE, SIRTP, CFI = 1 << 31, 1 << 30, 1 << 27, 1 << 26, 1 << 2
 R, W = 1, 2
 
 ROOT, CONTEXT, QUEUE, STATUS = 0x10_0000, 0x10_1000, 0x10_2000, 0x10_8000
+UPPER_CONTEXT = 0x10_9000  # devices 16 to 31 of a bus, in scalable mode
 PASID_DIRECTORY, PASID_TABLE = 0x11_0000, 0x12_0000
 TABLES = 0x20_0000
 
@@ -173,8 +174,8 @@ class Bench:
 
     def scalable_context(self, sid: int, low: int = 0x8, rid_pasid: int = 0) -> int:
         """Root and context entry of a device (PASIDE by default); returns where the context entry lies."""
-        self.put(ROOT + 16 * (sid >> 8), CONTEXT | 1, CONTEXT + 0x1000 | 1)
-        at = CONTEXT + 0x1000 * (sid >> 7 & 1) + 32 * (sid & 0x7F)
+        self.put(ROOT + 16 * (sid >> 8), CONTEXT | 1, UPPER_CONTEXT | 1)
+        at = (UPPER_CONTEXT if sid >> 7 & 1 else CONTEXT) + 32 * (sid & 0x7F)
         self.put(at, PASID_DIRECTORY | 7 << 9 | low | 1, rid_pasid, 0, 0)
         return at
 

@@ -117,7 +117,7 @@ class TranslationRequests:
         source = self._look_up(request)
         if isinstance(source, Fault):
             return _ended(source, request)
-        if INTERRUPT_RANGE[0] <= page < INTERRUPT_RANGE[1] and request.pasid is None:
+        if _asks_for_interrupts(request):
             return self._interrupt_range(source, request)
         return self._translations(source, request, no_write, pages)
 
@@ -128,7 +128,10 @@ class TranslationRequests:
         entries, size = [first.entry], 1 << first.shift
         at, end = (request.iova & ~(size - 1)) + size, request.iova + pages * PAGE_SIZE
         while at < end and first.fault is None:
-            more = self._range(source, replace(request, iova=Iova(at)), no_write)
+            next_ = replace(request, iova=Iova(at))
+            if _asks_for_interrupts(next_):
+                break
+            more = self._range(source, next_, no_write)
             if isinstance(more, Fault) or more.fault is not None or more.shift != first.shift:
                 break
             entries.append(more.entry)
@@ -172,6 +175,10 @@ class TranslationRequests:
         # Interrupts are sent untranslated: the device may write there, and must not translate first.
         entry = _entry(request, request.iova, PAGE_SHIFT, w=1, u=1)
         return TranslationCompletion(CompletionStatus.SUCCESS, (entry,))
+
+
+def _asks_for_interrupts(request: Request) -> bool:
+    return INTERRUPT_RANGE[0] <= request.iova < INTERRUPT_RANGE[1] and request.pasid is None
 
 
 def _entry(request: Request, address: int, shift: int, **rights: int) -> AtsTranslationCompletion:

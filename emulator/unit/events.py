@@ -1,7 +1,7 @@
 """Event interrupts of the unit itself: a message that waits while it is masked.
 
-The fault event, the invalidation completion event and the page request event share one block of registers: control,
-data, address, upper address (VT-d, register map).
+The fault event, the invalidation completion event, the page request event and that of performance monitoring have the
+same block of registers: control, data, address, upper address (VT-d, register map).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class EventMessage:
 class EventInterrupt:
     """One event: `happened` sends its message or, while masked, leaves it pending in the control register.
 
-    The slots are those of its block; the three blocks have the fields of the fault event's.
+    The slots are those of its block; every block has the fields of the fault event's.
     """
 
     def __init__(

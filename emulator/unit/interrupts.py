@@ -1,8 +1,8 @@
 """Interrupt remapping of a unit: the latched table, the interrupt-entry cache, and what becomes of a message.
 
 The cache keeps entries as they were when they were read, until software invalidates them (VT-d, "Interrupt Entry
-Cache"). Only valid entries are kept and, with CAP.CM=1, those that are not present. The posted interrupt descriptor is
-never cached: hardware and software share it.
+Cache"). Only valid entries are kept and, with CAP.CM=1 and the behaviour `cache_not_present`, those that are not
+present. The posted interrupt descriptor is never cached: hardware and software share it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ __all__ = ["InterruptEntryCache", "InterruptRemapper"]
 class InterruptEntryCache:
     """Entries of the interrupt remapping table by index, at most `capacity`. A full cache drops its oldest entry.
 
-    `events` is what the last interrupt had it do.
+    Those that are not present are kept only if `keeps_absent`. `events` is what the last interrupt had it do.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, keeps_absent: bool = False) -> None:
         self.capacity = capacity
+        self._keeps_absent = keeps_absent
         self.events: list[Event] = []
         self._entries: dict[int, InterruptEntry] = {}
 
@@ -43,8 +44,8 @@ class InterruptEntryCache:
         return found
 
     def fill(self, entry: InterruptEntry) -> None:
-        """Keep `entry`; a cache of no capacity keeps nothing."""
-        if not self.capacity:
+        """Keep `entry`, if entries like it are kept; a cache of no capacity keeps nothing."""
+        if not self.capacity or not (entry.entry.p or self._keeps_absent):
             return
         if len(self._entries) >= self.capacity:
             del self._entries[next(iter(self._entries))]
@@ -71,7 +72,7 @@ class InterruptRemapper:
     def __init__(self, registers: UnitRegisters, memory: PhysicalMemory) -> None:
         profile = registers.profile
         self.table = InterruptRemappingTableAddress(0)
-        self.cache = InterruptEntryCache(profile.interrupt_cache)
+        self.cache = InterruptEntryCache(profile.interrupt_cache, profile.behaves("cache_not_present"))
         self._registers = registers
         self._memory = memory
         self._rules = _rules(profile)

@@ -17,7 +17,7 @@ from pagetables.address import DomainId, Pasid, SourceId
 from pagetables.capabilities import Capabilities
 from pagetables.fault import Fault
 from pagetables.memory import Memory
-from pagetables.request import Access, Request
+from pagetables.request import Access, AddressType, Request
 from pagetables.source import (
     ContextEntry,
     PasidEntry,
@@ -31,6 +31,8 @@ from pagetables.source import (
 from pagetables.step import Step
 
 __all__ = ["ContextCacheEntry", "PasidCacheEntry", "SourceCaches"]
+
+_DECODED = 4096  # decoded sources that are kept; then all are dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class SourceCaches:
             return known
         found = self._look_up(request, rtaddr)
         if isinstance(found, Source):
+            if len(self._decoded) >= _DECODED:  # a device may send any PASID with translated requests
+                self._decoded.clear()
             self._decoded[key] = found
         return found
 
@@ -97,7 +101,7 @@ class SourceCaches:
         """What looking for the request's source will count as; `scalable` is the mode of the root table."""
         context = self._contexts.get(request.source_id)
         events = [Event.CONTEXT_LOOKUP] if context is None else [Event.CONTEXT_LOOKUP, Event.CONTEXT_HIT]
-        if scalable:
+        if scalable and request.address_type is not AddressType.TRANSLATED:  # which stops at the context entry
             pasid = request.pasid
             if context is not None:
                 found = from_context(context.context, request, self._capabilities)

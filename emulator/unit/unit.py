@@ -160,6 +160,7 @@ class RemappingUnit(CommandedUnit):
             source = self._sources.source(request, self.root)
             if isinstance(source, Source):
                 domain_id = source.domain_id
+            if isinstance(source, Source) and source.translation is not TranslationType.PASS_THROUGH:
                 events.append(Event.IOTLB_LOOKUP)
                 events += [Event.IOTLB_HIT] if self.iotlb.lookup(source, request) else []
         self.monitor.happened(events, request, domain_id)

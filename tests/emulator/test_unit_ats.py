@@ -94,6 +94,23 @@ def test_entries_of_one_completion_have_one_size(bench: AtsBench) -> None:
     assert bench.words(0x1FF000, pages=3) == [0x5003]
 
 
+def test_pages_are_answered_up_to_the_interrupt_range(bench: AtsBench) -> None:
+    table = bench.table()
+    bench.map(table, 0xFEDF_F000, 0x5000)
+    bench.map(table, 0xFEE0_0000, 0x6000)
+    bench.ats_legacy(table)
+    assert bench.words(0xFEDF_F000, pages=2) == [0x5003]
+
+
+def test_pages_of_a_pasid_are_answered_in_the_interrupt_range_too(bench: AtsBench) -> None:
+    table = bench.table()
+    for page, gpa in ((0xFEDF_F000, 0x5000), (0xFEE0_0000, 0x6000)):
+        bench.map(table, page, gpa)
+    bench.ats_scalable()
+    bench.pasid_entry(7, 2, 9, second=table)
+    assert bench.words(0xFEDF_F000, pasid=7, pages=2) == [0x5003, 0x6003]
+
+
 def test_a_request_within_a_large_page_goes_on_after_it(bench: AtsBench) -> None:
     table = bench.table()
     bench.map(table, 0x20_0000, 0x4000_0000, level=2)
@@ -442,3 +459,19 @@ def test_a_device_reads_and_writes_with_what_it_was_told(bench: AtsBench) -> Non
     assert bus.store(request, b"by the device") is None
     assert bench.memory.read(0x5010, 13) == b"by the device"
     assert bus.load(replace(request, access=Access.READ), 13) == b"by the device"
+
+
+def test_a_translated_request_does_not_look_at_rid_pasid(engine: Engine) -> None:
+    bench = AtsBench(engine)
+    bench.ats_scalable()
+    at = bench.scalable_context(NIC, DTE, rid_pasid=1 << 13)
+    bench.put(at, bench.qword(at) & ~(7 << 9))  # a directory of 2**13 PASIDs
+    assert (bench.go(0x5000), bench.translated(0x5000)) == (-0x48, 0x5000)
+
+
+def test_translated_requests_with_ever_new_pasids_fill_no_memory(engine: Engine) -> None:
+    bench = AtsBench(engine)
+    bench.ats_scalable()
+    for pasid in range(10_000):
+        assert bench.translated(0x5000, pasid=pasid) == 0x5000
+    assert len(bench.unit._sources._decoded) < 5_000

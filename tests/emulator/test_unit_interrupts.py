@@ -264,8 +264,17 @@ def test_an_entry_that_was_not_present_is_seen_at_once(unit: Remapped) -> None:
     assert unit.vector(5) == 0x99
 
 
+@pytest.mark.parametrize("cm, behaviours", [(1, ()), (0, ("cache_not_present",))])
+def test_an_entry_that_was_not_present_is_kept_only_by_a_unit_that_may_and_does(
+    engine: Engine, cm: int, behaviours: tuple[str, ...]
+) -> None:
+    unit = Remapped(engine, changed(SPEC, {"cm": cm}, behaviours=frozenset(behaviours)))
+    assert unit.vector(5) == -0x22
+    assert unit.cached() == []
+
+
 def test_with_caching_mode_an_entry_that_was_not_present_needs_an_invalidation(engine: Engine) -> None:
-    unit = Remapped(engine, changed(SPEC, {"cm": 1}))
+    unit = Remapped(engine, changed(SPEC, {"cm": 1}, behaviours=frozenset({"cache_not_present"})))
     assert unit.vector(5) == -0x22
     assert unit.cached() == [5]
     unit.put(5, entry(0x99))

@@ -7,6 +7,7 @@ import pytest
 from emulator.engine import Engine
 from emulator.unit.performance import Event
 from pagetables.layouts.registers.performance import PerformanceCounter
+from pagetables.request import AddressType
 from tests.units import DISK, NIC, TE, Bench
 
 STATUS, CONTROL, DATA, ADDRESS = 0x324, 0x328, 0x32C, 0x330
@@ -165,3 +166,15 @@ def test_every_event_that_is_advertised_can_happen() -> None:
     for event in Event:
         groups[event >> 32] |= event & 0xFFFF_FFFF
     assert groups == [2, 0x40, 0xF, 3, 7]
+
+
+def test_a_translated_request_looks_for_a_context_entry_and_nothing_else(engine: Engine) -> None:
+    bench = Bench(engine)
+    bench.scalable(NIC)
+    bench.scalable_context(NIC, 4)
+    count(bench, 2, 0b1111)  # context and PASID lookups and hits
+    count(bench, 3, 0b11, counter=1)
+    assert bench.go(0x5000, address_type=AddressType.TRANSLATED) == 0x5000
+    assert (bench.read(COUNTER, 8), bench.read(COUNTER + 0x400, 8)) == (1, 0)
+    assert bench.go(0x5000, address_type=AddressType.TRANSLATED) == 0x5000
+    assert (bench.read(COUNTER, 8), bench.read(COUNTER + 0x400, 8)) == (3, 0)
