@@ -70,11 +70,11 @@ def candidates(
         if name in names[:number]:
             raise InputError(f"preset {name!r} is named twice")
     found = []
-    under: Sequence[str | None] = scripts or (None,)
-    systems: Sequence[str | None] = names or (None,)
-    for script, name, point in itertools.product(under, systems, points or ({},)):
-        chosen = {**({} if name is None else {"preset": name}), **(values or {}), **point}
-        found.append(Candidate(_label(name, point, points), chosen, script))
+    under: Sequence[str | None] = scripts or [None]
+    systems: Sequence[str | None] = names or [None]
+    for script, preset, point in itertools.product(under, systems, points or ({},)):
+        chosen = {**({} if preset is None else {"preset": preset}), **(values or {}), **point}
+        found.append(Candidate(_label(preset, point, points), chosen, script))
     return found
 
 
