@@ -44,7 +44,10 @@ class Session(Protocol):
 
 
 class Door:
-    """A place and what is spoken there. The process ends when a client of a `vital` door leaves for good."""
+    """A place and what is spoken there. The process ends when a client of a `vital` door leaves for good.
+
+    `changed` says that `interests` may have.
+    """
 
     def __init__(self, place: Character, open_session: Callable[[], Session], vital: bool = False) -> None:
         self.place = place
@@ -53,6 +56,7 @@ class Door:
         self.listener: socket.socket | None = None
         self.session: Session | None = None
         self.unsent = b""
+        self.changed = True
         self._socket: socket.socket | None = None
         self._input = self._output = -1
 
@@ -84,7 +88,7 @@ class Door:
         self._greet()
 
     def _greet(self) -> None:
-        self.session = self.open_session()
+        self.session, self.changed = self.open_session(), True
         self.send(self.session.greeting())
 
     @property
@@ -136,7 +140,8 @@ class Door:
                 break
             except OSError:  # the client is gone, which reading will tell
                 data = b""
-        self.unsent = data
+        if data or self.unsent:
+            self.unsent, self.changed = data, True
 
     def leave(self) -> None:
         """The client is gone; a listening door waits for the next."""
@@ -146,7 +151,7 @@ class Door:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        self.unsent = b""
+        self.unsent, self.changed = b"", True
         self._input = self._output = -1
 
     @property
@@ -172,8 +177,7 @@ class Loop:
         self._poll.register(wake, select.POLLIN)
         for door in self.doors:
             door.begin()
-        while not self._done():
-            self._watch()
+        while self._watch():
             events = self._poll.poll(self._timeout())
             self.pace.pass_time()
             for descriptor, event in events:
@@ -186,26 +190,30 @@ class Loop:
         for door in self.doors:
             door.flush()
 
-    def _done(self) -> bool:
-        if self.host.leaving or (self.parent is not None and os.getppid() != self.parent):
-            return True
-        real = [door for door in self.doors if door.place.driver != "null"]
-        return any(door.vital and door.shut for door in real) or (bool(real) and all(door.shut for door in real))
-
     def _timeout(self) -> int | None:
         wait = self.pace.wait()
         if self.parent is None:
             return wait
         return _PARENT_CHECK if wait is None else min(wait, _PARENT_CHECK)
 
-    def _watch(self) -> None:
+    def _watch(self) -> bool:
+        # Before each poll: doors may have opened, closed, or begun to wait. False when it is time to end.
+        if self.host.leaving or (self.parent is not None and os.getppid() != self.parent):
+            return False
+        if not any(door.changed for door in self.doors):
+            return True
+        self._register()
+        real = [door for door in self.doors if door.place.driver != "null"]
+        lost = any(door.vital and door.shut for door in real) or all(door.shut for door in real)
+        return not (real and lost)
+
+    def _register(self) -> None:
         wanted: dict[int, int] = {}
         for door in self.doors:
+            door.changed = False
             for descriptor, mask in door.interests.items():
                 wanted[descriptor] = mask
                 self._owners[descriptor] = door
-        if wanted == self._interests:
-            return
         for descriptor in self._interests.keys() - wanted.keys():
             with contextlib.suppress(KeyError, OSError):
                 self._poll.unregister(descriptor)
