@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from emulator.engine import Engine
-from emulator.mapping.domain import BeyondWidth, Domain, DomainIds, NoAddress, TableShape
+from emulator.mapping.domain import BeyondWidth, Domain, DomainIds, NoAddress, NoDomainId, TableShape
 from emulator.mapping.driver import UnitDriver
 from emulator.mapping.flush.policy import InvalidationPolicy
 from emulator.mapping.supply import PageSupply
@@ -17,7 +17,7 @@ from pagetables.request import Permissions
 
 __all__ = ["FAILURES", "LayerStatistics", "MappingLayer", "TablePages", "failure_cause"]
 
-FAILURES = ("page", "address", "overlap", "not-mapped", "misaligned")
+FAILURES = ("page", "address", "overlap", "not-mapped", "no-domain", "misaligned")
 
 
 def failure_cause(error: MappingError) -> str:
@@ -31,6 +31,8 @@ def failure_cause(error: MappingError) -> str:
             return "overlap"
         case NotMapped():
             return "not-mapped"
+        case NoDomainId():
+            return "no-domain"
         case _:
             return "misaligned"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from emulator.engine import Engine
 from pagetables.address import PAGE_SIZE, DomainId, SourceId
-from pagetables.errors import MappingError, OutOfPages, VtdError
+from pagetables.errors import MappingError, OutOfPages
 from pagetables.mapper import PageTable, Stage, TableAllocator, TableMapper
 from pagetables.memory import PhysicalMemory
 
@@ -15,8 +15,11 @@ __all__ = ["BeyondWidth", "Domain", "DomainIds", "NoAddress", "NoDomainId", "Tab
 FIRST_DOMAIN_ID = 2  # 0 tags absent entries in caching mode, 1 is pass-through and shared virtual addresses
 
 
-class NoDomainId(VtdError):
-    """Every domain-id of the unit is in use."""
+class NoDomainId(MappingError):
+    """Every domain-id of the unit is in use (Linux: "No free domain ids"): the device stays without a domain."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 0)
 
 
 class BeyondWidth(MappingError):

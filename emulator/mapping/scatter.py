@@ -185,13 +185,15 @@ class ScatterLists:
         at = iova
         try:
             for gpa, size in _runs(pieces):
-                self._layer.map(space.domain, at, Gpa(gpa), size, permissions)
+                self._layer.map(space.domain, at, Gpa(gpa), size, permissions, notify=False)
                 at = Iova(at + size)
         except MappingError:
             if at > iova:
                 self._layer.unmap(space.domain, iova, at - iova, cpu, at_once=True)
             space.take_back(iova, pages, cpu)
             raise
+        if pages:
+            self._layer.notify(space.domain, iova, pages << PAGE_SHIFT)  # once for the whole list
 
     def _finalise(self, pieces: list[Piece], iova: int) -> Iterator[DmaSegment]:
         # One output segment is open at a time: it may still grow while it ends with the last page of its piece.

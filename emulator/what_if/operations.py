@@ -40,6 +40,12 @@ class Pairs:
     start: Words
     end: Words
 
+    def reordered(self, rows: Words) -> Pairs:
+        """The same pairs when the rows stand in this order."""
+        place = np.full(len(rows) + 1, NO_ROW, np.int64)  # the last: where NO_ROW is found
+        place[rows] = np.arange(len(rows))
+        return Pairs(place[self.buffer[rows]], place[self.closer[rows]], self.start[rows], self.end[rows])
+
 
 @dataclass(frozen=True, slots=True)
 class Operations:
@@ -94,7 +100,11 @@ def operations(columns: Columns, ledger: Ledger | None = None) -> Operations:
     # An event that was put behind a later one happens no earlier than that.
     time = np.maximum.accumulate(rows.time_ns.astype(np.int64)) if len(rows) else rows.time_ns.astype(np.int64)
     pairs = pair_up(rows)
-    opens = _operation_starts(rows, pairs)
+    if np.any(rows.kind == Kind.ACCESS):
+        moved = _accesses_last(rows, pairs)
+        rows, order, pairs = rows.take(moved), order[moved], pairs.reordered(moved)
+        time = np.maximum.accumulate(time[moved])
+    opens = _operation_starts(rows, pairs.buffer)
     return _listed(rows, order, time, pairs, opens)
 
 
@@ -190,13 +200,23 @@ class _Pairing:
         return pairs
 
 
-def _operation_starts(columns: Columns, pairs: Pairs) -> Words:
+def _accesses_last(columns: Columns, pairs: Pairs) -> Words:
+    # The rows in order, but no access within an operation: other devices go on while a list is mapped.
+    work = np.flatnonzero(columns.kind != Kind.ACCESS)
+    opens = _operation_starts(columns.take(work), pairs.buffer[work])
+    operation = np.zeros(len(columns), np.int64)
+    operation[work] = opens
+    operation = 2 * np.cumsum(operation) + (columns.kind == Kind.ACCESS)
+    return np.argsort(operation, kind="stable")
+
+
+def _operation_starts(columns: Columns, buffer: Words) -> Words:
     # True where a row begins an operation: it is no map, or does not continue the map before it.
     if not len(columns):
         return np.zeros(0, bool)
     maps = columns.kind == Kind.MAP
     end = columns.iova + columns.size
-    follows = maps[1:] & maps[:-1] & (pairs.buffer[1:] == pairs.buffer[:-1]) & (columns.iova[1:] == end[:-1])
+    follows = maps[1:] & maps[:-1] & (buffer[1:] == buffer[:-1]) & (columns.iova[1:] == end[:-1])
     follows &= (columns.cpu[1:] == columns.cpu[:-1]) & (columns.space[1:] == columns.space[:-1])
     return np.append(True, ~follows)
 

@@ -137,6 +137,7 @@ class Placing:
             return "bounce" if isinstance(error, NoBounceBuffer) else failure_cause(error), at > start
         finally:
             supply.settle()
+        self._layer.notify(domain, Iova(start), size)  # once, as iommu_map_sg does after its last piece
         self._buffers.add(ops.buffer[op], ops.offset[op], size)
         return None, True
 
@@ -151,7 +152,7 @@ class Placing:
                 self._pieces_of.setdefault(ops.buffer[op], []).append(piece)
                 gpa = bounced.gpa
         levels = None if self._reallocates else _LEVELS[ops.piece_levels[piece] & 7]
-        self._layer.map(domain, Iova(iova), Gpa(gpa), size, self._permissions[access], levels)
+        self._layer.map(domain, Iova(iova), Gpa(gpa), size, self._permissions[access], levels, notify=False)
         allowed = domain.table.leaf_levels if levels is None else domain.table.leaf_levels & levels | {1}
         leaves = self.occupancy.map(self._spaces.key(ops.space[op]), iova, gpa, size, allowed)
         self._meter.spend("map.first")

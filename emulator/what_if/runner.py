@@ -64,7 +64,7 @@ class Runner:
         self.spaces = Spaces(self.machine, trace.spaces, self.buffers.direct_ranges(self.ops))
         self.meter = Meter(Costs.load(settings.costs))
         self.failed: Counter[str] = Counter(dict.fromkeys(_GIVEN_UP, 0))
-        self.refused: Counter[str] = Counter(dict.fromkeys((*FAILURES, "no-domain"), 0))
+        self.refused: Counter[str] = Counter(dict.fromkeys(FAILURES, 0))
         self.maps = self.maps_ok = self.unmaps = self.unmaps_of_failed = 0
         self.map_ns, self.unmap_ns = array("Q"), array("Q")
         self.devices = Devices(self.machine, self._age)
@@ -80,9 +80,11 @@ class Runner:
         self.reaction = make_reaction(settings.reaction, dict(settings.reaction_options))
         self.waiting = WaitList(clock, self.reaction, self._retry, self._give_up)
         machine.supply.meter = machine.policy.meter = self.meter
-        machine.supply.on_available.append(self.waiting.news)
+        machine.supply.on_available.append(partial(self.waiting.news, "page"))
         if self.bouncer is not None:
             self.bouncer.meter = self.meter
+            for source in (self.bouncer.on_available, machine.zone.on_available):
+                source.append(partial(self.waiting.news, "bounce"))
         always = Permissions.R if self.trace.kernel_rule == "6.x" else Permissions.NONE
         self.placing = Placing(self.ops, self.buffers, machine, self.spaces, self.bouncer, self.meter, always)
         self.gfp = _classes(self.trace, self.ops, settings.gfp)
@@ -94,7 +96,7 @@ class Runner:
 
         def hear(domain: Domain | None) -> None:
             flushed(domain)
-            self.waiting.news()
+            self.waiting.news("address")
 
         machine.policy.flushed = hear
 
@@ -209,7 +211,7 @@ class Runner:
             self._stand_in_line(self.ops.cpu[op])
         self.unmaps += 1
         self.unmap_ns.append(meter.take())
-        self.waiting.news()
+        self.waiting.news("address", "bounce")
 
     def _stand_in_line(self, cpu: int) -> None:
         # The queue has one lock: who submits waits for every other CPU whose submission is not done. A CPU waits for

@@ -144,7 +144,7 @@ def _notes(run: Runner) -> list[str]:
         notes.append(f"buffers mapped to themselves for good, which kept their addresses: {direct:,}")
     if run.waiting.waiters:
         notes.append(f"maps that still wait: {len(run.waiting.waiters):,}")
-    if run.settings.accesses == "none":
+    if run.settings.accesses == "none" and not run.devices.counts.made:
         notes.append("no device accesses were made up (accesses=none): stale hits were not looked for")
     addresses = run.spaces.addresses
     if addresses is not None:

@@ -1,8 +1,8 @@
 """Maps that failed and whose driver has not given up: who waits, what wakes them, and who waits in vain.
 
-A waiter is tried again when something came back (news: pages, an unmap, a flush), or when its clock says so. A driver
-that asks again at intervals, asks in vain as long as there is no news: those turns are counted, not acted out, and it
-is tried again at the first of its turns after the news.
+A waiter is tried again when what it lacks came back (news: pages, addresses, bounce buffers), or when its clock says
+so. A driver that asks again at intervals, asks in vain as long as there is no news of any kind: those turns are
+counted, not acted out, and it is tried again at the first of its turns after the news.
 
 A wait is a deadlock if nothing is left that could bring news: no event of the trace, no timer of anybody else.
 """
@@ -61,6 +61,7 @@ class WaitList:
         self._clock, self._reaction, self._statistics = clock, reaction, reaction.statistics
         self._retry, self._give_up = retry, give_up
         self._wake: Timer | None = None
+        self._news: set[str] = set()
 
     def failed(self, op: int, who: str, gfp: Gfp, refusal: Refusal) -> None:
         """A map failed for the first time: the reaction decides what becomes of it."""
@@ -69,9 +70,13 @@ class WaitList:
             self.waiters[op] = waiter
             self._statistics.waiting_highest = max(self._statistics.waiting_highest, len(self.waiters))
 
-    def news(self) -> None:
-        """Something came back: who waits will be tried as soon as what goes on now is over."""
-        if self.waiters and self._wake is None:
+    def news(self, *causes: str) -> None:
+        """Something came back. Who waits because of one of `causes` (of any, if none is named) will be tried as soon as
+        what goes on now is over."""
+        if not self.waiters:
+            return
+        self._news.update(causes or {waiter.refusal.cause for waiter in self.waiters.values()})
+        if self._wake is None:
             self._wake = self._clock.after(0, self._tell)
 
     def finish(self) -> None:
@@ -98,13 +103,15 @@ class WaitList:
 
     def _tell(self) -> None:
         self._wake = None
-        sleepers = []
+        causes, self._news = sorted(self._news), set()
+        sleepers: dict[str, list[Waiter]] = {}
         for waiter in list(self.waiters.values()):
             if waiter.interval is None:
-                sleepers.append(waiter)
+                sleepers.setdefault(waiter.refusal.cause, []).append(waiter)
             elif waiter.timer is None:
                 self._set_turn(waiter, waiter.interval)
-        self._wake_some(sleepers)
+        for cause in causes:
+            self._wake_some(sleepers.get(cause, []))
 
     def _set_turn(self, waiter: Waiter, interval: int) -> None:
         # The first turn from now on; those between the last one and it were in vain.

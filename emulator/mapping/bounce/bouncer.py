@@ -6,7 +6,7 @@ point group `vtd.bounce`, each naming a callable like `BouncerFactory`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple, Protocol
@@ -76,6 +76,7 @@ class Bouncer(Protocol):
     name: str
     statistics: BounceStatistics
     meter: Meter
+    on_available: list[Callable[[], None]]  # called when room was added in the background
 
     def prepare(self, gpa: int, size: int, access: int, mask: int = NO_MASK, cpu: int = 0) -> Bounced | None:
         """Where the device finds [gpa, gpa + size), already copied there if need be; None if it reaches it as it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from emulator.mapping.bounce.bouncer import BounceStatistics
@@ -38,6 +39,7 @@ class Copier:
         self.statistics = BounceStatistics()
         self.meter = Meter()
         self.memory: BytesMemory | None = None
+        self.on_available: list[Callable[[], None]] = []
 
     def copy(self, source: int, target: int, size: int) -> None:
         """Copy `size` bytes from `source` to `target`."""

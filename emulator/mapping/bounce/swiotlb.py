@@ -145,7 +145,7 @@ class Swiotlb(Copier):
                     if slot is not None:
                         at = pool.start + (number * pool.per_area + slot << SLOT_SHIFT)
                         return at, _Mapping(gpa, size, access, count, pool, number, slot)
-        if self._dynamic:
+        if self._dynamic and count <= SEGMENT:  # a transient pool has segments, too
             self._wake_worker()
             transient = self._transient(count)
             if transient is not None:
@@ -182,7 +182,9 @@ class Swiotlb(Copier):
     def _work(self) -> None:
         self._worker = None
         self.count("worker_runs")
-        self._grow()
+        if self._grow():
+            for action in list(self.on_available):
+                action()
 
     def _grow(self) -> bool:
         start = self._zone.take_run(Gfp.KERNEL, self._slots << SLOT_SHIFT >> PAGE_SHIFT)

@@ -198,3 +198,34 @@ def test_sync_and_finish_want_a_live_buffer():
 def test_a_shape_that_cannot_be_is_refused(options, why):
     with pytest.raises(InputError, match=why):
         make(**options)
+
+
+def test_a_transient_pool_has_segments_too_so_that_no_mapping_is_longer_than_one():
+    bouncer, zone, clock = make("swiotlb-dynamic", slots=128)
+    free = zone.free
+    with pytest.raises(NoBounceBuffer, match="at most 128"):
+        bouncer.prepare(0x5000, (256 << 10) + 1, R)
+    clock.advance_to(MILLISECOND)
+    assert zone.free == free, "growing would not help it"
+
+
+def test_full_while_nearly_empty_when_no_run_is_long_enough():
+    bouncer, _, _ = make(slots=128, align=2048)
+    every = [bouncer.prepare(0x10000 * number, 2048, R) for number in range(1, 129)]
+    for number, bounced in enumerate(every):
+        if number % 8:
+            bouncer.finish(bounced)
+    assert bouncer.used == 16
+    with pytest.raises(NoBounceBuffer, match="16 of 128 are in use"):
+        bouncer.prepare(0x5000, 8 * 2048, R)
+    assert bouncer.prepare(0x5000, 7 * 2048, R)
+
+
+def test_whoever_waits_for_room_hears_of_a_new_pool():
+    bouncer, _, clock = make("swiotlb-dynamic", slots=128)
+    heard = []
+    bouncer.on_available.append(lambda: heard.append(clock.now))
+    for number in range(3):
+        bouncer.prepare(0x100000 * number, 256 << 10, R)
+    clock.advance_to(MILLISECOND)
+    assert heard == [100_000]

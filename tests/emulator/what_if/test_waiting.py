@@ -76,6 +76,26 @@ def test_a_wake_up_of_all_is_a_herd_of_which_most_come_in_vain():
     assert len(bench.list.waiters) == 9
 
 
+def test_only_who_lacks_what_came_back_is_woken():
+    bench = Bench("wake-on-free")
+    bench.fail(1)
+    bench.list.failed(2, "nic", Gfp.KERNEL, Refusal("address", "addresses"))
+    bench.clock.after(10, lambda: bench.list.news("address", "bounce"))
+    bench.clock.advance_to(20)
+    assert bench.tried == [(10, 2)]
+    bench.clock.after(10, lambda: bench.list.news("page"))
+    bench.clock.advance_to(40)
+    assert bench.tried[1:] == [(30, 1), (30, 2)], "the second lacked a page by then"
+
+
+def test_a_driver_that_asks_at_intervals_asks_after_news_of_any_kind():
+    bench = Bench("poll", interval_us=1)
+    bench.fail(1)
+    bench.clock.after(10, lambda: bench.list.news("address"))
+    bench.clock.advance_to(2000)
+    assert bench.tried == [(1000, 1)]
+
+
 def test_a_sleeper_looks_again_after_its_time_out_without_any_news():
     bench = Bench("sleep", timeout_ms=5)
     bench.fail(1)

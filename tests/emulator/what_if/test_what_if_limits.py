@@ -1,0 +1,84 @@
+"""What-if runs at the limits of a system: domain-ids, lists of pieces, recorded accesses, elements of a pool."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from emulator.profile import load_profile
+from emulator.replay import Replay
+from emulator.settings import Settings
+from emulator.what_if import run
+from emulator.what_if.operations import operations
+from emulator.what_if.runner import Runner
+from pagetables.address import format_source_id
+from tests.scripts import DISK, MAP, NIC, Script
+
+PAGE = 4096
+FEW_IDS = "alder-lake"  # CAP.ND of 2: 256 domain-ids, two of them reserved
+
+
+def crowd(devices: int) -> Script:
+    """So many devices, each with a domain and a mapping of its own, that is unmapped again."""
+    script = Script()
+    for number in range(devices):
+        script.attach(format_source_id(0x100 + number), number)
+    for number in range(devices):
+        script.map(0x7000, 0x100000 + number * PAGE, space=number)
+    for number in range(devices):
+        script.unmap(0x7000, space=number)
+    return script
+
+
+@pytest.mark.parametrize("preset", ["per-domain", "linux-7"])
+def test_devices_beyond_the_last_domain_id_stay_without_a_domain_and_their_maps_are_refused(engine, preset):
+    values = {"engine": engine.name, "preset": preset, "profile": FEW_IDS, "pool": "os"}
+    if preset == "per-domain":
+        values["levels"] = 4  # all that this unit has
+    outcome = run(crowd(256).trace(), Settings.of(values))
+    assert (outcome.maps_ok, outcome.unmaps, outcome.unmaps_of_failed) == (254, 254, 2)
+    assert outcome.refused == {"no-domain": 4}, "two attached, two mapped"
+    assert not outcome.failures
+
+
+def test_a_plain_replay_refuses_what_has_no_domain_id(engine):
+    replay = Replay(crowd(256).trace(), Settings.of({"engine": engine.name, "profile": FEW_IDS, "pool": "os"}))
+    report = replay.run()
+    assert report.as_dict()["failed"]["no-domain"] == 4
+    assert len(replay.domains) == 254
+
+
+def listed() -> Script:
+    """A list of three pieces, with another device's accesses between them, unmapped as a whole."""
+    script = Script().attach().attach(DISK, 1).map(0x2_0000, 0x50_0000, space=1)
+    script.map(0x7000, 0x10_0000).access(0x2_0000, space=1, device=DISK).map(0x8000, 0x30_0000)
+    script.access(0x2_0000, space=1, device=DISK).map(0x9000, 0x20_0000).access(0x7000, device=NIC)
+    return script.unmap(0x7000, 3 * PAGE)
+
+
+def test_a_list_is_one_operation_whatever_other_devices_do_meanwhile():
+    ops = operations(listed().trace().columns)
+    maps = [index for index, kind in enumerate(ops.kind) if kind == MAP]
+    assert [ops.size[index] for index in maps] == [PAGE, 3 * PAGE]
+    assert [ops.buffer[index] for index in maps] == [0, 1]
+    assert ops.end_ns[maps[1]] == max(ops.time_ns)
+    assert ops.time_ns == sorted(ops.time_ns)
+    assert ops.piece_gpa[ops.first[maps[1]] : ops.first[maps[1] + 1]] == [0x10_0000, 0x30_0000, 0x20_0000]
+
+
+def test_recorded_accesses_find_their_buffers_at_new_addresses(engine):
+    runner = Runner(listed().trace(), Settings.of({"engine": engine.name, "preset": "linux-7"}))
+    runner.run()
+    assert runner.devices.counts.as_dict() == {"made": 3, "hits": 0, "oldest_ns": 0, "blocked": 0, "others": 3}
+    assert runner.maps_ok == 2
+
+
+def test_a_unit_that_must_hear_of_maps_hears_once_of_a_list(engine, monkeypatch):
+    default = load_profile("default")
+    caching = replace(default.capabilities, cap=default.capabilities.cap.replace(cm=1))
+    monkeypatch.setattr("emulator.machine.load_profile", lambda name: replace(default, capabilities=caching))
+    runner = Runner(listed().trace(), Settings.of({"engine": engine.name, "flush": "strict", "iova": "rbtree"}))
+    before = runner.machine.driver.counts.as_dict()["page"]
+    runner.run()
+    assert runner.machine.driver.counts.as_dict()["page"] - before == 3, "two maps, one unmap"
