@@ -148,6 +148,7 @@ class TranslationRequests:
             written = self._walk(source, replace(request, access=Access.WRITE))
             if isinstance(written, Translation):
                 return _granted(request, written, w=1)
+        found = replace(found, request=request)  # a record tells whether execute permission was asked for
         if found.reason not in RECOVERABLE:
             return found
         shift = _shift_of(found, source)

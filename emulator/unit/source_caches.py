@@ -114,7 +114,7 @@ class SourceCaches:
         fault = check_mode(rtaddr, request, self._capabilities)
         if fault is not None:
             return fault
-        context = self._context(request, rtaddr)
+        context = self.context(request, rtaddr)
         if isinstance(context, Fault):
             return context
         found = from_context(context, request, self._capabilities)
@@ -124,10 +124,7 @@ class SourceCaches:
         return entry if isinstance(entry, Fault) else from_pasid_entry(entry, context, request, found)
 
     def context(self, request: Request, rtaddr: int) -> ContextEntry | Fault:
-        """The context entry of a request's source-id, for who asks no more of its source."""
-        return self._context(request, rtaddr)
-
-    def _context(self, request: Request, rtaddr: int) -> ContextEntry | Fault:
+        """The context entry of a request's source-id: cached from now on, if it may be."""
         cached = self._contexts.get(request.source_id)
         if cached is not None:
             return cached.context

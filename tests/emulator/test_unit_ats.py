@@ -269,6 +269,14 @@ def test_fault_0e_of_a_translation_request_is_unsupported(bench: AtsBench) -> No
     assert recorded(bench) == 0x0E
 
 
+@pytest.mark.parametrize("access, exe", [("r", 0), ("x", 1)])
+def test_a_record_says_that_execute_permission_was_asked_for(bench: AtsBench, access: str, exe: int) -> None:
+    bench.ats_scalable()
+    bench.pasid_entry(7, 4, 9, more=2)  # pass-through, ERE
+    assert bench.ask(0xFEE0_0000, access, pasid=7).fault is not None
+    assert (bench.record()[1] >> 32 & 0xFF, bench.record()[1] >> 30 & 1) == (0x87, exe)
+
+
 def test_fault_44_a_translation_request_needs_dte(bench: AtsBench) -> None:
     bench.ats_scalable(PASIDE)
     bench.pasid_entry(1, 1, 9, bench.table())
