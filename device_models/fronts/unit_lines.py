@@ -35,7 +35,7 @@ def unit_lines(machine: SystemMachine) -> Iterator[str]:
     functions = list(_functions(machine.root_bus))
     for number, unit in enumerate(machine.units):
         behind = [function for function in functions if machine.unit_for(function.source_id) is unit]
-        yield from _one_unit(number, unit, behind)
+        yield from _one_unit(number, unit, str(machine.scopes.place(unit).scope), behind)
     free = [function for function in functions if machine.unit_for(function.source_id) is None]
     if not machine.units:
         yield "no remapping unit: -device intel-iommu adds one"
@@ -107,9 +107,10 @@ def _is_for(entry: object, source: Source, request: Request) -> bool:
 # -- info iommu -------------------------------------------------------------------------------------------------------
 
 
-def _one_unit(number: int, unit: RemappingUnit, behind: list[PciFunction]) -> Iterator[str]:
+def _one_unit(number: int, unit: RemappingUnit, scope: str, behind: list[PciFunction]) -> Iterator[str]:
     status = unit.gsts
     yield f"unit {number} at {unit.base:#x}, profile {unit.profile.name}"
+    yield f"  serves {scope}"
     mode = TableMode(unit.root.ttm).name.lower() if unit.root.ttm in set(TableMode) else "reserved"
     yield f"  translation {_state(status.tes)}, {mode} mode, root table {int(unit.root) & ~0xFFF:#x}"
     queue, remapping = _state(status.qies), _state(status.ires)
@@ -131,7 +132,7 @@ def _register_lines(page: RegisterPage) -> Iterator[str]:
         if layout is FaultRecord or layout.copies > 1 or layout.mmio_base not in (None, "iro") or not page.has(layout):
             continue
         word = page.read(layout)
-        if name in _ALWAYS or int(word) != (layout.power_on or 0):
+        if name in _ALWAYS or int(word) not in (0, layout.power_on):
             yield from _register(name, int(word), layout.width, word.fields())
     for record in page.pending_faults():
         yield from _register("FRCD", int(record), 128, record.fields())
