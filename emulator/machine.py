@@ -18,6 +18,8 @@ from emulator.mapping.supply import make_supply
 from emulator.profile import Profile, load_profile
 from emulator.settings import Settings
 from emulator.unit import RemappingUnit
+from emulator.unit.cache_contents import cache_contents
+from pagetables.cached import caches_note
 from pagetables.errors import InputError
 from pagetables.images.elf import write_elf
 from pagetables.images.registers import RegisterPage
@@ -72,9 +74,9 @@ class Machine:
         self.driver.enable()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write memory and the unit's register page as an ELF core, which appears at `path` only when it is whole."""
+        """Write memory, the unit's registers and its caches as an ELF core, at `path` when it is whole."""
         page = RegisterPage(self.unit.base, self.unit.register_page())
-        write_elf(path, self.memory, [page.note()])
+        write_elf(path, self.memory, [page.note(), caches_note(cache_contents(self.unit))])
 
 
 def table_shape(settings: Settings, profile: Profile) -> TableShape:
