@@ -86,7 +86,8 @@ def compose(base: Profile, options: UnitOptions) -> Profile:
         cap["sagaw"] = 0
     known = base.capabilities
     capabilities = Capabilities(known.cap.replace(**cap), known.ecap.replace(**ecap), haw)
-    return dataclasses.replace(base, capabilities=capabilities)
+    more = {"ignore_transient_mapping"} if options.get("stale-tm") else set()
+    return dataclasses.replace(base, capabilities=capabilities, behaviours=base.behaviours | more)
 
 
 def _apply_switches(cap: dict[str, int], ecap: dict[str, int], options: UnitOptions) -> None:

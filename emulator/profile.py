@@ -71,10 +71,10 @@ BEHAVIOURS: dict[str, str] = {
     "record_whole_address": "fault records hold address bits above the guest address width too",
     "walk_as_qemu": "an IOTLB hit decides alone, in silence, and entries are judged one by one, rights before "
     "reserved bits, by the codes of legacy mode (emulator/unit/qemu)",
-    "one_pasid_table_fault": "all errors of PASID directories and PASID tables have the reason 58h, which obeys FPD",
+    "one_pasid_table_fault": "all errors of PASID directories and PASID tables have the reason 58h",
     "record_rid_pasid": "records of paging faults name PASID ffffh in legacy mode, else RID_PASID with PP=1",
     "rid_pasid_without_rps": "RID_PASID of a context entry is used without ECAP.RPS",
-    "ignore_transient_mapping": "bit 62 of second-stage entries is ignored where ECAP.DT=1",
+    "ignore_transient_mapping": "bit 62 of second-stage leaves is ignored where ECAP.DT=1",
     "ignore_pasid_invalidations": "PASID-cache and PASID-IOTLB invalidations do nothing",
     "pasid_cache_switches": "PASID-cache invalidations have it looked at anew who passes through",
     "flush_on_commands": "SRTP and every change of TE empty all caches of translations",

@@ -58,12 +58,10 @@ class SourceReader:
         context, reason = found
         if reason is None:
             return context
-        return self.fault(reason, request, bool(context.entry.fpd))
+        return self._fault(reason, request, bool(context.entry.fpd))
 
-    def fault(self, reason: FaultReason, request: Request, fpd: bool) -> Fault:
-        """A fault of these structures. The one code of all PASID errors obeys FPD, unlike its namesake."""
-        silent = fpd and self._one_code and reason is FaultReason.PASID_ENTRY_ACCESS
-        return Fault(reason, request, disabled=fpd, silent=silent)
+    def _fault(self, reason: FaultReason, request: Request, fpd: bool) -> Fault:
+        return Fault(reason, request, disabled=fpd and reason is not FaultReason.CONTEXT_RESERVED)
 
     def _context(self, request: Request, rtaddr: int) -> FaultReason | tuple[ContextEntry, FaultReason | None]:
         scalable = self.scalable(rtaddr)
@@ -166,7 +164,7 @@ class SourceReader:
         pasid = self.rid_pasid(entry) if request.pasid is None else request.pasid
         found = self._pasid_entry(entry, pasid)
         if isinstance(found, FaultReason):
-            return self.fault(found, request, bool(entry.fpd))
+            return self._fault(found, request, bool(entry.fpd))
         return self._of_pasid(found.entry, pasid, bool(entry.fpd) or found.silences)
 
     def _of_context(self, entry: LegacyContextEntry) -> Source:

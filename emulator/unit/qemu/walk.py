@@ -23,7 +23,8 @@ __all__ = ["TableReader", "TableRules"]
 
 _ALL_ONES = (1 << 64) - 1
 _PS, _SNP, _TM = 1 << 7, 1 << 11, 1 << 62
-_IGNORED = 0xBFF << 52  # bits 63 and 61:52, in both stages
+_PHYSICAL = 52  # from this bit on first-stage entries are not looked at
+_IGNORED = 0xBFF << _PHYSICAL  # bits 63 and 61:52
 _FIRST, _LAST = 1, 4  # levels
 
 
@@ -41,13 +42,14 @@ class TableRules:
 @lru_cache(maxsize=16)
 def _rules(capabilities: Capabilities, ignores_tm: bool) -> TableRules:
     beyond = _ALL_ONES & ~(_IGNORED | capabilities.address_limit - 1)
-    second = beyond & ~(_TM if ignores_tm else 0)
-    snoop = 0 if capabilities.ecap.sc else _SNP
+    leaf = beyond & ~(_TM if ignores_tm else 0)
+    snoop = 0 if capabilities.ecap.sc or capabilities.ecap.smts else _SNP
+    first = beyond & (1 << _PHYSICAL) - 1
     return TableRules(
-        second=(0, second | snoop, second | _SNP, second | _SNP, second | _SNP | _PS),
-        second_large=(0, 0, second | 0x1FF000 | snoop, second | 0x3FFFF000 | snoop, 0),
-        first=(0, beyond, beyond, beyond, beyond | _PS),
-        first_large=(0, 0, beyond | 0x1FE000, beyond | 0x3FFFE000, 0),
+        second=(0, leaf | snoop, beyond | _SNP, beyond | _SNP, beyond | _SNP | _PS),
+        second_large=(0, 0, leaf | 0x1FF000 | snoop, leaf | 0x3FFFF000 | snoop, 0),
+        first=(0, first, first, first, first | _PS),
+        first_large=(0, 0, first | 0x1FE000, first | 0x3FFFE000, 0),
         address=capabilities.address_limit - 1 & ~0xFFF,
     )
 
@@ -115,7 +117,7 @@ class TableReader:
             granted &= ~Permissions.NONE if entry & FsPte.rw.mask else Permissions.R
             leaf = level == _FIRST or bool(entry & _PS)
             marks = FsPte.a.mask | (FsPte.d.mask if leaf and request.access.writes else 0)
-            if entry | marks != entry and not self._memory.store(at, entry | marks):
+            if not entry & marks and not self._memory.store(at, entry | marks):  # one of the two is enough
                 return FaultReason.FS_UPDATE_FAILED
             table = entry & self._rules.address
             if leaf:
