@@ -26,16 +26,13 @@ def run_on_cluster(trace: Trace, tasks: Sequence[Task[T]], address: str, progres
         client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(f"--scheduler {address}: no Dask scheduler answers: {error}") from None
-    with client:
+    with client:  # when it is closed, early too, the scheduler forgets what nobody waits for
         rows = len(trace.columns)
         there = client.scatter(only_rows(trace), broadcast=True, hash=False)
         futures = [client.submit(_attempt, task, there, pure=False) for task in tasks]
-        try:
-            for _ in distributed.as_completed(futures):
-                progress(rows)
-            answers: list[T | Refused] = client.gather(futures)
-        finally:
-            client.cancel(futures)
+        for _ in distributed.as_completed(futures, loop=client.loop):
+            progress(rows)
+        answers: list[T | Refused] = client.gather(futures)
     return answers
 
 
