@@ -16,6 +16,7 @@ __all__ = ["GROUP", "device_types", "find_device_type"]
 
 GROUP = "vtd.devices"
 _BUILT_IN = (
+    EntryPoint("attacker", "device_models.attacker:Attacker", GROUP),
     EntryPoint("dma-engine", "device_models.dma_engine:DmaEngine", GROUP),
     EntryPoint("edu", "device_models.edu:Edu", GROUP),
     EntryPoint("ich9-ahci", "device_models.q35:Ahci", GROUP),

@@ -42,31 +42,27 @@ def descriptor(
     return struct.pack("<8Q", low, source, to, size, record, 0, 0, 0)
 
 
-class EngineBench(AtsBench):
-    """A bench whose unit and memory are a machine's, and whose device is a DMA engine of it."""
+class MachineBench(AtsBench):
+    """A bench whose unit and memory are a machine's, with one function at 00:02.0."""
 
     def __init__(
-        self, engine: Engine | str = "python", profile: str = "spec", options: str = "", unit: str = ""
+        self, device: str, engine: Engine | str = "python", profile: str = "spec", options: str = "", unit: str = ""
     ) -> None:
         self.machine = SystemMachine(profile, memory_size=64 << 20, engine=engine)
-        remapping = self.machine.add_device(f"intel-iommu{unit}")
-        self.unit = remapping.unit
+        self.unit = self.machine.add_device(f"intel-iommu{unit}").unit
         self.memory = self.machine.memory
         self.slot, self.status, self._next_table, self._levels = 16, 0, 0x20_0000, {}
-        self.dma = self.machine.add_device(f"dma-engine,addr=2{options}")
-        assert isinstance(self.dma, DmaEngine)
+        self.function = self.machine.add_device(f"{device},addr=2{options}")
         self.config(0x10, BAR)
         self.config(4, 6)
-        self.ring = 0
-
-    # -- what software does to the engine
 
     def config(self, offset: int, value: int, size: int = 4) -> None:
-        """Through ECAM's owner: extended space has no ports."""
-        self.dma.config_write(offset, size, value)
+        """As software writes it; extended space has no ports."""
+        self.function.config_write(offset, size, value)
 
     def capability(self, identity: int) -> int:
-        return self.dma.config.find_extended_capability(identity)
+        """Where an extended capability is, 0 for nowhere."""
+        return self.function.config.find_extended_capability(identity)
 
     def switch_on(self, ats: bool = True, pasid: bool = False, pages: int = 0) -> None:
         """ATS, PASID with everything, and PRI with that many requests."""
@@ -77,6 +73,29 @@ class EngineBench(AtsBench):
         if pages:
             self.config(self.capability(PRI) + 12, pages)
             self.config(self.capability(PRI) + 4, 1, 2)
+
+    def record_of_unit(self, index: int = 0) -> tuple[int, int, int] | None:
+        """Reason, source-id and PASID of a fault record of the unit, None while it is empty."""
+        at = 16 * (self.unit.capabilities.cap.fro + index)
+        high = self.read(at + 8, 8)
+        return (high >> 32 & 0xFF, high & 0xFFFF, high >> 40 & 0xFFFFF) if high >> 63 else None
+
+    def identity(self, root: int, start: int, pages: int = 1) -> None:
+        """Pages mapped to themselves in a second stage."""
+        for number in range(pages):
+            self.map(root, start + 0x1000 * number, start + 0x1000 * number)
+
+
+class EngineBench(MachineBench):
+    """The function is a DMA engine, with software that drives it."""
+
+    def __init__(
+        self, engine: Engine | str = "python", profile: str = "spec", options: str = "", unit: str = ""
+    ) -> None:
+        super().__init__("dma-engine", engine, profile, options, unit)
+        assert isinstance(self.function, DmaEngine)
+        self.dma = self.function
+        self.ring = 0
 
     def get(self, offset: int, size: int = 8) -> int:
         return self.machine.space.read_number(BAR + offset, size)
@@ -120,18 +139,5 @@ class EngineBench(AtsBench):
         value = self.get(COUNTERS)
         return tuple(value >> shift & 0xFFFF for shift in (0, 16, 32, 48))
 
-    def record_of_unit(self, index: int = 0) -> tuple[int, int, int] | None:
-        """Reason, source-id and PASID of a fault record of the unit, None while it is empty."""
-        at = 16 * (self.unit.capabilities.cap.fro + index)
-        high = self.read(at + 8, 8)
-        return (high >> 32 & 0xFF, high & 0xFFFF, high >> 40 & 0xFFFFF) if high >> 63 else None
 
-    # -- tables
-
-    def identity(self, root: int, start: int, pages: int = 1) -> None:
-        """Pages mapped to themselves in a second stage."""
-        for number in range(pages):
-            self.map(root, start + 0x1000 * number, start + 0x1000 * number)
-
-
-__all__ = ["NIC", "EngineBench", "Record", "descriptor"]
+__all__ = ["NIC", "EngineBench", "MachineBench", "Record", "descriptor"]
