@@ -14,7 +14,7 @@ from emulator.mapping.contexts import NoPage
 from emulator.mapping.domain import Domain
 from emulator.trace.spaces import Space
 from pagetables.address import SourceId
-from pagetables.errors import MappingError
+from pagetables.errors import MappingError, OutOfPages
 
 __all__ = ["RECORDED", "Spaces"]
 
@@ -115,8 +115,11 @@ class Spaces:
     def _attach_stand_in(self, space: int, domain: Domain) -> None:
         number = len(self.stand_ins)
         source = SourceId((STAND_IN_BUS - (number >> 8)) << 8 | number & 0xFF)
+        try:
+            self._machine.layer.attach(domain, source)
+        except NoPage as error:
+            raise OutOfPages(str(error), 0) from None
         self.stand_ins[space] = source
-        self._machine.layer.attach(domain, source)
 
 
 def _joined(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
