@@ -8,6 +8,7 @@ machine.space.write_number(0xFED9_0018, 4, 1 << 30)
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
@@ -195,6 +196,16 @@ class SystemMachine:
 
     def _route_pin(self, slot: int, pin: int, level: bool, source: object) -> None:
         self.inputs.set(interrupt_input(slot, pin), level, source)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write memory, and registers and caches of each unit, as an ELF core, at `path` when it is whole."""
+        from emulator.unit.cache_contents import cache_contents  # here: a machine that is not saved needs none of them
+        from pagetables.cached import caches_note
+        from pagetables.images.elf import write_elf
+        from pagetables.images.registers import RegisterPage
+
+        notes = [RegisterPage(unit.base, unit.register_page()).note() for unit in self.units]
+        write_elf(path, self.memory, [*notes, *(caches_note(cache_contents(unit)) for unit in self.units)])
 
     # -- time and power -----------------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ __all__ = [
 
 T = TypeVar("T")
 NOTE_OWNER, NOTE_TYPE, VERSION = "VTD", 2, 1
+_LARGEST = 1 << 512  # more than any entry holds
+_LIMITS = {"source_id": 1 << 16, "page_shift": 64, "level": 6, "stage": 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,19 +178,22 @@ def _plain(value: Any) -> Any:
 
 def _entry(kind: type[T], found: Mapping[str, Any]) -> T:
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _value(hints[name], value) for name, value in found.items()})
+    return kind(**{name: _value(name, hints[name], value) for name, value in found.items()})
 
 
-def _value(hint: Any, value: Any) -> Any:
+def _value(name: str, hint: Any, value: Any) -> Any:
     if hint is bool:
         if not isinstance(value, bool):
-            raise ValueError(f"expected true or false, got {value!r}")
+            raise ValueError(f"{name}: expected true or false, got {value!r}")
         return value
     optional = isinstance(hint, types.UnionType)
-    return None if optional and value is None else _number(value)
+    number = None if optional and value is None else _number(value)
+    if number is not None and not (name == "stage") <= number < _LIMITS.get(name, _LARGEST):
+        raise ValueError(f"{name}: {number:#x} is none")
+    return number
 
 
 def _number(text: Any) -> int:
-    if not isinstance(text, str):
-        raise ValueError(f"expected a number as text, got {text!r}")
-    return int(text, 0)
+    if not isinstance(text, str) or not text.startswith("0x"):
+        raise ValueError(f"expected a number such as '0x1f000', got {text!r}")
+    return int(text, 16)
