@@ -35,7 +35,7 @@ _GROUPS = 512  # 9 bits of group index
 def invalidations_property() -> Choice:
     """The property that says what a device does when it is told to forget translations."""
     explains = "obey; lie: keep them and say they are gone; ignore: keep them and say nothing"
-    return Choice("Invalidations", INVALIDATIONS, "obey", explains)
+    return Choice("Obedience", INVALIDATIONS, "obey", explains)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from device_models.device import Device
 from device_models.options import OptionError
 from pagetables.errors import InputError, near
 
-__all__ = ["GROUP", "device_types", "find_device_type"]
+__all__ = ["GROUP", "device_types", "distribution_of", "find_device_type"]
 
 GROUP = "vtd.devices"
 _BUILT_IN = (
@@ -46,6 +46,12 @@ def find_device_type(name: str, profile: str = "") -> type[Device]:
     if not (isinstance(found, type) and issubclass(found, Device)):
         raise InputError(f"device {name} ({registered[name].value}) is no subclass of device_models.device.Device")
     return found.for_profile(profile)
+
+
+def distribution_of(name: str) -> str | None:
+    """The distribution that adds the type called `name`; None for those that come with the emulator."""
+    entry = _registered().get(name)
+    return entry.dist.name if entry is not None and entry.dist is not None else None
 
 
 def _registered() -> dict[str, EntryPoint]:
