@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pagetables.bits import HW, Bits, Ignored, Reserved, Word
+from pagetables.layouts.values import DeliveryMode, DestinationMode, SourceValidation, TriggerMode
 
 __all__ = [
     "CompatibilityMsiAddress",
@@ -21,10 +22,10 @@ class RemappedInterruptEntry(Word, name="irte_remapped", width=128):
 
     p = Bits(0, about="present")
     fpd = Bits(1, about="fault processing disable")
-    dm = Bits(2, about="destination mode: 0 physical, 1 logical")
+    dm = Bits(2, about="destination mode", values=DestinationMode)
     rh = Bits(3, about="redirection hint")
-    tm = Bits(4, about="trigger mode: 0 edge, 1 level")
-    dlm = Bits(7, 5, "delivery mode: 0 fixed, 1 lowest, 2 SMI, 4 NMI, 5 INIT, 7 ExtINT")
+    tm = Bits(4, about="trigger mode", values=TriggerMode)
+    dlm = Bits(7, 5, "delivery mode", values=DeliveryMode)
     avl = Ignored(11, 8, "for software")
     rsvd_14_12 = Reserved(14, 12)
     im = Bits(15, about="mode, 0 here: remapped")
@@ -33,7 +34,7 @@ class RemappedInterruptEntry(Word, name="irte_remapped", width=128):
     dst = Bits(63, 32, "destination: EIME=1 32-bit id; EIME=0 8-bit id in 47:40, other bits reserved")
     sid = Bits(79, 64, "source id")
     sq = Bits(81, 80, "source-id qualifier")
-    svt = Bits(83, 82, "source validation type")
+    svt = Bits(83, 82, "source validation type", values=SourceValidation)
     rsvd_127_84 = Reserved(127, 84)
 
 
@@ -52,7 +53,7 @@ class PostedInterruptEntry(Word, name="irte_posted", width=128):
     pdal = Bits(63, 38, "posted descriptor address 31:6")
     sid = Bits(79, 64, "source id")
     sq = Bits(81, 80, "qualifier")
-    svt = Bits(83, 82, "validation type")
+    svt = Bits(83, 82, "validation type", values=SourceValidation)
     rsvd_95_84 = Reserved(95, 84)
     pdah = Bits(127, 96, "posted descriptor address 63:32")
 
@@ -92,7 +93,7 @@ class CompatibilityMsiAddress(Word, name="msi_addr_compat", width=32):
     """Address of a compatibility-format request."""
 
     ign_1_0 = Ignored(1, 0)
-    dm = Bits(2, about="destination mode")
+    dm = Bits(2, about="destination mode", values=DestinationMode)
     rh = Bits(3, about="redirection hint")
     if_ = Bits(4, about="interrupt format, 0 here")
     ign_11_5 = Ignored(11, 5, "reserved (KVM/Xen use 11:5 as an extended destination id)")
@@ -104,10 +105,10 @@ class CompatibilityMsiData(Word, name="msi_data_compat", width=32):
     """Data of a compatibility-format request."""
 
     vec = Bits(7, 0, "vector")
-    dlm = Bits(10, 8, "delivery mode")
+    dlm = Bits(10, 8, "delivery mode", values=DeliveryMode)
     ign_13_11 = Ignored(13, 11)
     level = Bits(14, about="level")
-    tm = Bits(15, about="trigger mode")
+    tm = Bits(15, about="trigger mode", values=TriggerMode)
     ign_31_16 = Ignored(31, 16)
 
 
@@ -120,7 +121,7 @@ class RemappableIoapicEntry(Word, name="ioapic_rte_remappable", width=64):
     ds = HW(12, about="delivery status")
     pol = Bits(13, about="polarity")
     irr = HW(14, about="remote IRR")
-    tm = Bits(15, about="trigger mode")
+    tm = Bits(15, about="trigger mode", values=TriggerMode)
     mask = Bits(16, about="mask")
     rsvd_47_17 = Reserved(47, 17)
     if_ = Bits(48, about="interrupt format, 1 here")
