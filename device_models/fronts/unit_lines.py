@@ -139,7 +139,7 @@ def _register_lines(page: RegisterPage) -> Iterator[str]:
 
 
 def _register(name: str, value: int, width: int, fields: dict[str, int]) -> Iterator[str]:
-    head = f"    {name:<8} {value:#0{width // 4 + 2}x} "
+    head = f"    {name:<11} {value:#0{width // 4 + 2}x} "
     words = [f"{field}={part if part < 10 else hex(part)}" for field, part in fields.items() if part]
     line = head
     for word in words:
