@@ -151,9 +151,10 @@ class MonitorSession:
         answers = []
         for line in lines:
             text = line.decode("utf-8", "replace").rstrip("\r")
-            answers.append(self.monitor.execute(text).replace("\n", "\r\n") + self.prompt)
+            answers.append(self.monitor.execute(text).replace("\n", "\r\n"))
             if self.monitor.host.leaving:
                 break
+            answers.append(self.prompt)
         return "".join(answers).encode()
 
     def take(self) -> bytes:
