@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from emulator.axes import choose
 from emulator.engine import ENGINES
-from emulator.mapping.bounce.bouncer import bouncer_names
 from emulator.mapping.driver import Mode
-from emulator.mapping.flush.policy import policy_names, waits_for_allocator
-from emulator.mapping.iova.allocator import allocator_names
+from emulator.mapping.flush.policy import waits_for_allocator
 from emulator.mapping.pressure import Gfp
-from emulator.mapping.reactions import reaction_names
-from emulator.mapping.supply import supply_names
 from emulator.presets import AXES, find_preset, with_preset
 from pagetables.address import PAGE_SIZE, parse_number
 from pagetables.errors import InputError, near
@@ -214,39 +212,8 @@ def _leaves(text: str) -> frozenset[int]:
     return frozenset(_LEAF_NAMES[name] for name in names)
 
 
-def _pool(text: str) -> str:
-    names = supply_names()
-    if text not in names:
-        raise InputError(f"no pool is called {text!r}; {near(text, names)}")
-    return text
-
-
-def _iova(text: str) -> str:
-    names = ["recorded", *allocator_names()]
-    if text not in names:
-        raise InputError(f"no address allocator is called {text!r}; {near(text, names)}")
-    return text
-
-
-def _bounce(text: str) -> str:
-    names = bouncer_names()
-    if text not in names:
-        raise InputError(f"no system of bounce buffers is called {text!r}; {near(text, names)}")
-    return text
-
-
-def _reaction(text: str) -> str:
-    names = reaction_names()
-    if text not in names:
-        raise InputError(f"no driver reaction is called {text!r}; {near(text, names)}")
-    return text
-
-
-def _flush(text: str) -> str:
-    names = policy_names()
-    if text not in names:
-        raise InputError(f"no invalidation policy is called {text!r}; {near(text, names)}")
-    return text
+def _on(axis: str) -> Callable[[str], str]:
+    return partial(choose, axis)
 
 
 KEYS: dict[str, Key] = {
@@ -256,11 +223,11 @@ KEYS: dict[str, Key] = {
     "levels": Key("levels", _choice({"3": 3, "4": 4, "5": 5}), "table levels: 3 (39 bits), 4 (48) or 5 (57)"),
     "stage": Key("stage", _choice({"second": Stage.SECOND, "first": Stage.FIRST}), "second or first (scalable only)"),
     "leaves": Key("leaves", _leaves, "page sizes the mapper may use: some of 4k,2m,1g"),
-    "pool": Key("pool", _pool, "where table pages come from; its options are pool.OPTION"),
-    "flush": Key("flush", _flush, "when unmapped ranges are invalidated: a policy; its options are flush.OPTION"),
-    "iova": Key("iova", _iova, "addresses: recorded, or an allocator; its options are iova.OPTION"),
-    "bounce": Key("bounce", _bounce, "how buffers a device cannot reach are bounced"),
-    "reaction": Key("reaction", _reaction, "what the driver does when a map fails; its options are reaction.OPTION"),
+    "pool": Key("pool", _on("pool"), "where table pages come from; its options are pool.OPTION"),
+    "flush": Key("flush", _on("flush"), "when unmapped ranges are invalidated: a policy; its options are flush.OPTION"),
+    "iova": Key("iova", _on("iova"), "addresses: recorded, or an allocator; its options are iova.OPTION"),
+    "bounce": Key("bounce", _on("bounce"), "how buffers a device cannot reach are bounced"),
+    "reaction": Key("reaction", _on("reaction"), "what the driver does when a map fails; options: reaction.OPTION"),
     "window": Key("window", _choice(("per-domain", "shared")), "addresses for each domain, or one window for all"),
     "gfp": Key("gfp", Gfp.named, "class of a map's requests where the trace does not tell: atomic, kernel, ..."),
     "accesses": Key("accesses", _choice(("none", "rule", "late")), "device accesses a what-if run makes up"),

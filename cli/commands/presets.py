@@ -10,8 +10,9 @@ from cli.render import console, emit_json
 
 @click.command("presets")
 @click.argument("name", required=False)
+@click.option("--options", "listed", is_flag=True, help="Every choice on each axis, with its options and defaults.")
 @json_option
-def command(name: str | None, as_json: bool) -> int:
+def command(name: str | None, listed: bool, as_json: bool) -> int:
     """The systems of the seeds and of kernels since, each in a sentence; with NAME one of them, all its settings.
 
     A preset chooses on five axes: where table pages come from (pool), addresses (iova), bounce buffers, when unmapped
@@ -22,16 +23,25 @@ def command(name: str | None, as_json: bool) -> int:
     Examples:
       vtd presets
       vtd presets linux-2.6.24
+      vtd presets --options
       vtd replay fixtures/traces/a-legacy-strict.txt.xz --preset gart-lazy
     """
-    from cli.preset_report import preset_outline, preset_table
-    from emulator.presets import find_preset, load_presets
+    from cli.preset_report import option_table, preset_outline, preset_table
+    from emulator.axes import choices, effective, options
+    from emulator.presets import AXES, find_preset, load_presets
 
+    if listed:
+        known = {axis: {choice: options(axis, choice) for choice in choices(axis)} for axis in AXES}
+        if as_json:
+            emit_json({"axes": known})
+        else:
+            console().print(option_table(known))
+        return 0
     presets = [find_preset(name)] if name else list(load_presets())
     if as_json:
-        emit_json({"presets": [preset.as_dict() for preset in presets]})
+        emit_json({"presets": [preset.as_dict() | {"options": effective(preset)} for preset in presets]})
     elif name:
-        console().print(preset_outline(presets[0]))
+        console().print(preset_outline(presets[0], effective(presets[0])))
     else:
         console().print(preset_table(presets))
     return 0

@@ -78,15 +78,28 @@ def _standard() -> Costs:
 
 def _read(path: Path) -> tuple[dict[str, float], dict[str, str]]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError):
         raise InputError(f"{path}: not YAML") from None
+    if isinstance(tree, yaml.MappingNode):
+        _refuse_twice(path, tree)
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected steps and their nanoseconds, such as `map.first: 55`, one a line")
     ns = {str(name): _nanoseconds(path, name, entry) for name, entry in data.items()}
     sources = {str(name): str(path) for name in data}
     sources |= {str(name): str(entry["source"]) for name, entry in data.items() if _has_source(entry)}
     return ns, sources
+
+
+def _refuse_twice(path: Path, tree: yaml.MappingNode) -> None:
+    # YAML itself takes the last of two entries and says nothing.
+    seen: dict[str, int] = {}
+    for key, _ in tree.value:
+        line = key.start_mark.line + 1
+        if key.value in seen:
+            raise InputError(f"{path}, line {line}: {key.value} stands in line {seen[key.value]} already")
+        seen[key.value] = line
 
 
 def _has_source(entry: object) -> bool:

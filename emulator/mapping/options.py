@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from pagetables.errors import InputError, near
 
-__all__ = ["chosen_options", "number_options"]
+__all__ = ["chosen_options", "defaults_of", "number_options", "takes"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def takes(defaults: Mapping[str, int | str]) -> Callable[[F], F]:
+    """Marks a factory with the options it takes and their defaults, so that they can be listed."""
+
+    def mark(factory: F) -> F:
+        vars(factory)["defaults"] = defaults
+        return factory
+
+    return mark
+
+
+def defaults_of(factory: object) -> dict[str, Any]:
+    """The options a factory takes, with their defaults; none if it does not tell."""
+    return dict(getattr(factory, "defaults", {}))
 
 
 def chosen_options(

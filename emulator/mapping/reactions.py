@@ -17,15 +17,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple, Protocol
 
 from emulator.clock import MICROSECOND, MILLISECOND
+from emulator.mapping.options import number_options, takes
 from emulator.mapping.pressure import Gfp
-from pagetables.errors import InputError, near
+from emulator.mapping.registry import Registry
+from pagetables.errors import InputError
 
 __all__ = [
     "GROUP",
+    "REACTIONS",
     "Action",
     "Attempt",
     "Decision",
@@ -43,10 +45,10 @@ __all__ = [
 ]
 
 GROUP = "vtd.reactions"
-_BUILT_IN = tuple(
-    EntryPoint(name, f"emulator.mapping.reactions:make_{name.replace('-', '_')}", GROUP)
-    for name in ("fail", "drop", "requeue", "poll", "sleep", "wake-on-free")
-)
+REQUEUE = {"delay_us": 3000, "tries": 0}
+POLL = {"interval_us": 20, "tries": 0}
+SLEEP = {"timeout_ms": 5000, "wakes": 1}
+WAKE_ON_FREE = {"wakes": 0}
 
 
 class Action(enum.Enum):
@@ -133,18 +135,25 @@ class ReactionFactory(Protocol):
         ...
 
 
+REACTIONS: Registry[ReactionFactory] = Registry(
+    GROUP,
+    "driver reaction",
+    {
+        name: f"emulator.mapping.reactions:make_{name.replace('-', '_')}"
+        for name in ("fail", "drop", "requeue", "poll", "sleep", "wake-on-free")
+    },
+)
+"""The driver reactions."""
+
+
 def reaction_names() -> list[str]:
     """Every reaction that can be named, plug-ins included."""
-    return sorted(_registered())
+    return REACTIONS.names()
 
 
 def make_reaction(name: str, options: Mapping[str, int | str] | None = None) -> Reaction:
     """The reaction called `name`; InputError for a name nobody has, or an option the reaction does not know."""
-    registered = _registered()
-    if name not in registered:
-        raise InputError(f"no driver reaction is called {name!r}; {near(name, registered)}")
-    factory: ReactionFactory = registered[name].load()
-    return factory(options or {})
+    return REACTIONS.find(name)(options or {})
 
 
 class _GivesUp:
@@ -182,56 +191,54 @@ class _Waits:
         return Decision(Action.FAIL) if may_not else self._wait
 
 
+@takes({})
 def make_fail(options: Mapping[str, int | str]) -> Reaction:
     """`fail`; it has no options."""
     _options("fail", options, {})
     return _GivesUp("fail", Action.FAIL)
 
 
+@takes({})
 def make_drop(options: Mapping[str, int | str]) -> Reaction:
     """`drop`; it has no options."""
     _options("drop", options, {})
     return _GivesUp("drop", Action.DROP)
 
 
+@takes(REQUEUE)
 def make_requeue(options: Mapping[str, int | str]) -> Reaction:
     """`requeue`; options `delay_us` and `tries` (0: for ever)."""
-    chosen = _options("requeue", options, {"delay_us": 3000, "tries": 0}, at_least={"delay_us": 1})
+    chosen = _options("requeue", options, REQUEUE, at_least={"delay_us": 1})
     return _TriesAgain("requeue", "wait.poll", chosen["delay_us"] * MICROSECOND, chosen["tries"])
 
 
+@takes(POLL)
 def make_poll(options: Mapping[str, int | str]) -> Reaction:
     """`poll`; options `interval_us` (one turn of the poll loop) and `tries` (0: for ever)."""
-    chosen = _options("poll", options, {"interval_us": 20, "tries": 0}, at_least={"interval_us": 1})
+    chosen = _options("poll", options, POLL, at_least={"interval_us": 1})
     return _TriesAgain("poll", "wait.poll", chosen["interval_us"] * MICROSECOND, chosen["tries"])
 
 
+@takes(SLEEP)
 def make_sleep(options: Mapping[str, int | str]) -> Reaction:
     """`sleep`; options `timeout_ms` (0: none) and `wakes` (how many are woken at once, 0 for all)."""
-    chosen = _options("sleep", options, {"timeout_ms": 5000, "wakes": 1})
+    chosen = _options("sleep", options, SLEEP)
     return _Waits("sleep", "wait.sleep", chosen["wakes"], chosen["timeout_ms"] * MILLISECOND or None, True)
 
 
+@takes(WAKE_ON_FREE)
 def make_wake_on_free(options: Mapping[str, int | str]) -> Reaction:
     """`wake-on-free`; option `wakes` (how many are called at once, 0 for all)."""
-    chosen = _options("wake-on-free", options, {"wakes": 0})
+    chosen = _options("wake-on-free", options, WAKE_ON_FREE)
     return _Waits("wake-on-free", "wait.poll", chosen["wakes"], None, False)
 
 
 def _options(
     name: str, given: Mapping[str, int | str], defaults: Mapping[str, int], at_least: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    chosen = dict(defaults)
-    for key, value in given.items():
-        if key not in defaults:
-            known = near(key, defaults) if defaults else "it has none"
-            raise InputError(f"reaction {name} has no option {key!r}; {known}")
+    chosen = number_options("reaction", name, given, defaults)
+    for key, value in chosen.items():
         least = (at_least or {}).get(key, 0)
-        if not isinstance(value, int) or value < least:
+        if value < least:
             raise InputError(f"reaction.{key}={value}: {name} wants a number, {least} or more")
-        chosen[key] = value
     return chosen
-
-
-def _registered() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in (*_BUILT_IN, *entry_points(group=GROUP))}

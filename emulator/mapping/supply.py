@@ -13,40 +13,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol
+from typing import Protocol
 
 from emulator.clock import Clock
 from emulator.mapping.costs import Meter
 from emulator.mapping.pressure import Gfp, Zone
+from emulator.mapping.registry import Registry
 from pagetables.address import Gpa
-from pagetables.errors import InputError, near
+from pagetables.errors import InputError
 
 __all__ = [
     "GROUP",
     "SIZE_OPTIONS",
+    "SUPPLIES",
     "PageSupply",
     "SupplyFactory",
     "SupplyStatistics",
     "make_supply",
     "supply_names",
-    "take_options",
 ]
 
 GROUP = "vtd.pools"
-_HERE = "emulator.mapping.pools"
-_BUILT_IN = (
-    EntryPoint("os", f"{_HERE}.os:make", GROUP),
-    EntryPoint("os+memalloc", f"{_HERE}.os:make_memalloc", GROUP),
-    EntryPoint("respool", f"{_HERE}.respool:make", GROUP),
-    EntryPoint("mempool-2.5", f"{_HERE}.mempool_25:make", GROUP),
-    EntryPoint("mempool", f"{_HERE}.mempool:make", GROUP),
-    EntryPoint("static", f"{_HERE}.static:make", GROUP),
-    EntryPoint("prealloc-worker", f"{_HERE}.prealloc_worker:make", GROUP),
-    EntryPoint("reservation", f"{_HERE}.reservation:make", GROUP),
-    EntryPoint("dma-pool", f"{_HERE}.dma_pool:make", GROUP),
-    EntryPoint("coherent-pool", f"{_HERE}.coherent_pool:make", GROUP),
-)
 SIZE_OPTIONS = {
     "respool": "min",
     "mempool-2.5": "min_nr",
@@ -122,9 +109,28 @@ class SupplyFactory(Protocol):
         ...
 
 
+SUPPLIES: Registry[SupplyFactory] = Registry(
+    GROUP,
+    "pool",
+    {
+        "os": "emulator.mapping.pools.os:make",
+        "os+memalloc": "emulator.mapping.pools.os:make_memalloc",
+        "respool": "emulator.mapping.pools.respool:make",
+        "mempool-2.5": "emulator.mapping.pools.mempool_25:make",
+        "mempool": "emulator.mapping.pools.mempool:make",
+        "static": "emulator.mapping.pools.static:make",
+        "prealloc-worker": "emulator.mapping.pools.prealloc_worker:make",
+        "reservation": "emulator.mapping.pools.reservation:make",
+        "dma-pool": "emulator.mapping.pools.dma_pool:make",
+        "coherent-pool": "emulator.mapping.pools.coherent_pool:make",
+    },
+)
+"""The systems of page supply."""
+
+
 def supply_names() -> list[str]:
     """Every supply that can be named, plug-ins included."""
-    return sorted(_registered())
+    return SUPPLIES.names()
 
 
 def make_supply(name: str, zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
@@ -132,22 +138,7 @@ def make_supply(name: str, zone: Zone, clock: Clock, options: Mapping[str, int |
 
     The option `size` means what `SIZE_OPTIONS` says for it.
     """
-    registered = _registered()
-    if name not in registered:
-        raise InputError(f"no pool is called {name!r}; {near(name, registered)}")
-    factory: SupplyFactory = registered[name].load()
-    return factory(zone, clock, _sized(name, options))
-
-
-def take_options(name: str, options: Mapping[str, int | str], defaults: Mapping[str, int | str]) -> dict[str, Any]:
-    """`defaults` with what the user set put over them; InputError for an option that is not among them, or for a text
-    where the default is a number."""
-    for key, value in options.items():
-        if key not in defaults:
-            raise InputError(f"pool {name} has no option {key!r}; {near(key, defaults)}")
-        if isinstance(defaults[key], int) and not isinstance(value, int):
-            raise InputError(f"pool.{key}={value}: {name} wants a number")
-    return {**defaults, **options}
+    return SUPPLIES.find(name)(zone, clock, _sized(name, options))
 
 
 def _sized(name: str, options: Mapping[str, int | str]) -> Mapping[str, int | str]:
@@ -158,7 +149,3 @@ def _sized(name: str, options: Mapping[str, int | str]) -> Mapping[str, int | st
     if own in options:
         raise InputError(f"pool.size and pool.{own} are the same for {name}; give one of them")
     return {own if key == "size" else key: value for key, value in options.items()}
-
-
-def _registered() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in (*_BUILT_IN, *entry_points(group=GROUP))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -96,3 +97,21 @@ def test_tables_of_a_what_if_run_are_saved_as_they_are_at_the_end(vtd, tmp_path)
     unit = document(vtd("inspect", dump, "--json"))["units"][0]
     mapped = sum(mapping["size"] for space in unit["spaces"] for mapping in space["mappings"])
     assert mapped >= 20 << 20
+
+
+def test_a_preset_is_shown_with_every_option_of_its_choices(vtd):
+    shown = vtd("presets", "linux-4.7").stdout
+    for key, value in {"iova.magazine": "128", "flush.entries": "250", "pool.gfp": "atomic"}.items():
+        assert re.search(rf"^ +{re.escape(key)} +{value} *$", shown, re.MULTILINE), key
+    (preset,) = document(vtd("presets", "linux-4.7", "--json"))["presets"]
+    assert preset["options"]["iova"]["magazine"] == 128
+    assert preset["options"]["flush"]["timeout_ms"] == 10
+
+
+def test_every_choice_of_every_axis_is_listed_with_its_options(vtd):
+    shown = vtd("presets", "--options", env={"COLUMNS": "80"}).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "min=64  grow=64  delay_us=50" in shown
+    axes = document(vtd("presets", "--options", "--json"))["axes"]
+    assert list(axes) == ["pool", "iova", "bounce", "flush", "reaction"]
+    assert axes["reaction"]["sleep"] == {"timeout_ms": 5000, "wakes": 1}

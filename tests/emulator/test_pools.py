@@ -182,6 +182,6 @@ class _Plugged:
 
 
 def test_a_supply_of_another_distribution_is_found_by_its_entry_point(monkeypatch) -> None:
-    monkeypatch.setattr("emulator.mapping.supply.entry_points", lambda group: [_Plugged()])
+    monkeypatch.setattr("emulator.mapping.registry.entry_points", lambda group: [_Plugged()])
     assert "mine" in supply_names()
     assert make_supply("mine", Zone(Clock(), START, 1 << 24), Clock(), {}).asks is Gfp.NOWAIT

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from emulator.clock import Clock
 from emulator.mapping.costs import Meter
 from emulator.mapping.pressure import Zone
-from pagetables.errors import InputError, VtdError, near
+from emulator.mapping.registry import Registry
+from pagetables.errors import InputError, VtdError
 
 __all__ = [
+    "BOUNCERS",
     "GROUP",
     "NO_MASK",
     "BounceStatistics",
@@ -31,13 +32,6 @@ __all__ = [
 GROUP = "vtd.bounce"
 NO_MASK = (1 << 64) - 1  # a device that reaches everything
 NONE = "none"
-_HERE = "emulator.mapping.bounce"
-_BUILT_IN = (
-    EntryPoint("sa1111", f"{_HERE}.sa1111:make", GROUP),
-    EntryPoint("dmabounce", f"{_HERE}.dmabounce:make", GROUP),
-    EntryPoint("swiotlb", f"{_HERE}.swiotlb:make", GROUP),
-    EntryPoint("swiotlb-dynamic", f"{_HERE}.swiotlb:make_dynamic", GROUP),
-)
 
 
 class NoBounceBuffer(VtdError):
@@ -96,9 +90,22 @@ class BouncerFactory(Protocol):
         ...
 
 
+BOUNCERS: Registry[BouncerFactory] = Registry(
+    GROUP,
+    "system of bounce buffers",
+    {
+        "sa1111": "emulator.mapping.bounce.sa1111:make",
+        "dmabounce": "emulator.mapping.bounce.dmabounce:make",
+        "swiotlb": "emulator.mapping.bounce.swiotlb:make",
+        "swiotlb-dynamic": "emulator.mapping.bounce.swiotlb:make_dynamic",
+    },
+)
+"""The systems of bounce buffers, `none` apart."""
+
+
 def bouncer_names() -> list[str]:
     """Every system that can be named, plug-ins included, and `none`."""
-    return sorted([NONE, *_registered()])
+    return sorted([NONE, *BOUNCERS.names()])
 
 
 def make_bouncer(name: str, zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> Bouncer | None:
@@ -107,12 +114,4 @@ def make_bouncer(name: str, zone: Zone, clock: Clock, options: Mapping[str, int 
         if options:
             raise InputError(f"bounce=none has no option {sorted(options)[0]!r}")
         return None
-    registered = _registered()
-    if name not in registered:
-        raise InputError(f"no system of bounce buffers is called {name!r}; {near(name, bouncer_names())}")
-    factory: BouncerFactory = registered[name].load()
-    return factory(zone, clock, options)
-
-
-def _registered() -> dict[str, Any]:
-    return {entry.name: entry for entry in (*_BUILT_IN, *entry_points(group=GROUP))}
+    return BOUNCERS.find(name)(zone, clock, options)

@@ -16,7 +16,7 @@ from emulator.clock import Clock
 from emulator.mapping.bounce.bouncer import Bouncer, NoBounceBuffer
 from emulator.mapping.bounce.safe_buffers import SafeBuffer, SafeBuffers
 from emulator.mapping.dma_pool import DmaPool
-from emulator.mapping.options import number_options
+from emulator.mapping.options import number_options, takes
 from emulator.mapping.pressure import Zone
 from emulator.mapping.watermarks import Gfp
 from pagetables.address import PAGE_SHIFT, PAGE_SIZE, Gpa
@@ -66,6 +66,7 @@ class DmaBounce(SafeBuffers):
         return super()._take(gpa, size, access, mask)
 
 
+@takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> Bouncer:
     """A `dmabounce` bouncer; options `small` and `large` (bytes of a block), `reach_mib` (0: the mask alone)."""
     chosen = number_options("bounce", "dmabounce", options, DEFAULTS)

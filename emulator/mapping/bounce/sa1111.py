@@ -15,7 +15,7 @@ from emulator.clock import Clock
 from emulator.mapping.bounce.bouncer import Bouncer
 from emulator.mapping.bounce.safe_buffers import SafeBuffers
 from emulator.mapping.dma_pool import DmaPool
-from emulator.mapping.options import number_options
+from emulator.mapping.options import number_options, takes
 from emulator.mapping.pressure import Zone
 from pagetables.errors import InputError
 
@@ -40,6 +40,7 @@ class PciBuffers(SafeBuffers):
         return gpa % self.bank + size <= self.reach
 
 
+@takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> Bouncer:
     """An `sa1111` bouncer; options `small` and `large` (bytes of a block), `reach_kib` and `bank_kib`."""
     chosen = number_options("bounce", "sa1111", options, DEFAULTS)

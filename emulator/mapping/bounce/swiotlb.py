@@ -22,15 +22,16 @@ from emulator.clock import MICROSECOND, Clock, Timer
 from emulator.mapping.bounce.bouncer import NO_MASK, Bounced, Bouncer, NoBounceBuffer
 from emulator.mapping.bounce.copying import WRITES, Copier, NotBounced
 from emulator.mapping.bounce.slots import SEGMENT, SLOT, SLOT_SHIFT, Area
-from emulator.mapping.options import number_options
+from emulator.mapping.options import number_options, takes
 from emulator.mapping.pressure import Zone
 from emulator.mapping.watermarks import Gfp
 from pagetables.address import PAGE_SHIFT, PAGE_SIZE, Gpa
 from pagetables.errors import InputError
 
-__all__ = ["DEFAULTS", "Swiotlb", "make", "make_dynamic"]
+__all__ = ["DEFAULTS", "DYNAMIC", "Swiotlb", "make", "make_dynamic"]
 
 DEFAULTS = {"slots": 32768, "areas": 4, "force": 1, "dynamic": 0, "grow_us": 100, "align": PAGE_SIZE, "reach_mib": 0}
+DYNAMIC = {**DEFAULTS, "slots": 4096, "dynamic": 1}
 
 
 class _Pool:
@@ -204,13 +205,14 @@ def _check(slots: int, areas: int, align: int) -> None:
         raise InputError(f"bounce.align={align}: expected a power of two")
 
 
+@takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> Bouncer:
     """A `swiotlb` bouncer; options as in DEFAULTS: `slots`, `areas`, `force`, `dynamic`, `grow_us`, `align` (bytes),
     `reach_mib` (0: only the device's mask)."""
     return Swiotlb(zone, clock, number_options("bounce", "swiotlb", options, DEFAULTS))
 
 
+@takes(DYNAMIC)
 def make_dynamic(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> Bouncer:
     """`swiotlb` that grows: a pool of 8 MiB at first, and transient pools until the next is there."""
-    defaults = {**DEFAULTS, "slots": 4096, "dynamic": 1}
-    return Swiotlb(zone, clock, number_options("bounce", "swiotlb-dynamic", options, defaults))
+    return Swiotlb(zone, clock, number_options("bounce", "swiotlb-dynamic", options, DYNAMIC))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
 from typing import ClassVar, Protocol
 
 from emulator.clock import Clock
@@ -23,11 +22,14 @@ from emulator.mapping.costs import Meter
 from emulator.mapping.domain import Domain
 from emulator.mapping.driver import UnitDriver
 from emulator.mapping.flush.window import StaleWindow
+from emulator.mapping.options import chosen_options
+from emulator.mapping.registry import Registry
 from pagetables.address import Gpa
 from pagetables.errors import InputError, near
 
 __all__ = [
     "GROUP",
+    "POLICIES",
     "InvalidationPolicy",
     "PageSink",
     "PolicyFactory",
@@ -37,18 +39,6 @@ __all__ = [
 ]
 
 GROUP = "vtd.flush"
-_HERE = "emulator.mapping.flush"
-_BUILT_IN = (
-    EntryPoint("strict", f"{_HERE}.strict:StrictInvalidation", GROUP),
-    EntryPoint("list", f"{_HERE}.pending_list:PendingList", GROUP),
-    EntryPoint("percpu", f"{_HERE}.flush_queue:FlushQueues", GROUP),
-    EntryPoint("deferred", f"{_HERE}.flush_queue:FlushQueues", GROUP),
-    EntryPoint("single", f"{_HERE}.flush_queue:SingleQueue", GROUP),
-    EntryPoint("lazy-on-wrap", f"{_HERE}.on_demand:LazyOnWrap", GROUP),
-    EntryPoint("stale-bitmap", f"{_HERE}.on_demand:StaleBitmapFlush", GROUP),
-    EntryPoint("flush-every-map", f"{_HERE}.every_map:FlushEveryMap", GROUP),
-    EntryPoint("none", f"{_HERE}.none:NoInvalidation", GROUP),
-)
 
 
 class PageSink(Protocol):
@@ -72,10 +62,13 @@ class InvalidationPolicy(abc.ABC):
     addresses_wait: ClassVar[bool] = True  # an unmapped address is not free before its invalidation
     defaults: ClassVar[Mapping[str, int | str]] = {}
 
+    def __init_subclass__(cls) -> None:
+        cls.defaults = {**cls.defaults, "free_before_flush": 0}  # an option of every policy
+
     def __init__(
         self, driver: UnitDriver, supply: PageSink, clock: Clock, options: Mapping[str, int | str] | None = None
     ) -> None:
-        self.options = self._chosen(options or {})
+        self.options: dict[str, int | str] = chosen_options("flush", self.name, options or {}, self.defaults)
         self.free_before_flush = bool(self.options["free_before_flush"])
         self.window = StaleWindow()
         self.meter = Meter()
@@ -122,16 +115,6 @@ class InvalidationPolicy(abc.ABC):
 
     def _prepare(self) -> None:  # noqa: B027  # a place to read `options`; most keep nothing of their own
         ...
-
-    def _chosen(self, options: Mapping[str, int | str]) -> dict[str, int | str]:
-        chosen: dict[str, int | str] = {**self.defaults, "free_before_flush": 0}
-        for key, value in options.items():
-            if key not in chosen:
-                raise InputError(f"flush {self.name} has no option {key!r}; {near(key, chosen)}")
-            if isinstance(chosen[key], int) and not isinstance(value, int):
-                raise InputError(f"flush.{key}={value}: {self.name} wants a number")
-            chosen[key] = value
-        return chosen
 
     def _number(self, key: str, least: int) -> int:
         value = int(self.options[key])
@@ -184,14 +167,32 @@ class PolicyFactory(Protocol):
         ...
 
 
+POLICIES: Registry[PolicyFactory] = Registry(
+    GROUP,
+    "invalidation policy",
+    {
+        "strict": "emulator.mapping.flush.strict:StrictInvalidation",
+        "list": "emulator.mapping.flush.pending_list:PendingList",
+        "percpu": "emulator.mapping.flush.flush_queue:FlushQueues",
+        "deferred": "emulator.mapping.flush.flush_queue:FlushQueues",
+        "single": "emulator.mapping.flush.flush_queue:SingleQueue",
+        "lazy-on-wrap": "emulator.mapping.flush.on_demand:LazyOnWrap",
+        "stale-bitmap": "emulator.mapping.flush.on_demand:StaleBitmapFlush",
+        "flush-every-map": "emulator.mapping.flush.every_map:FlushEveryMap",
+        "none": "emulator.mapping.flush.none:NoInvalidation",
+    },
+)
+"""The invalidation policies."""
+
+
 def policy_names() -> list[str]:
     """Every policy that can be named, plug-ins included; `deferred` is an older name of `percpu`."""
-    return sorted(_registered())
+    return POLICIES.names()
 
 
 def waits_for_allocator(name: str) -> bool:
     """True if the policy called `name` flushes only when an address allocator asks; InputError for an unknown name."""
-    return bool(getattr(_factory(name), "on_demand", False))
+    return bool(getattr(POLICIES.find(name), "on_demand", False))
 
 
 def make_policy(
@@ -202,16 +203,4 @@ def make_policy(
     options: Mapping[str, int | str] | None = None,
 ) -> InvalidationPolicy:
     """The policy called `name`; InputError for a name nobody has, or an option the policy does not know."""
-    return _factory(name)(driver, supply, clock, options)
-
-
-def _factory(name: str) -> PolicyFactory:
-    registered = _registered()
-    if name not in registered:
-        raise InputError(f"no invalidation policy is called {name!r}; {near(name, registered)}")
-    factory: PolicyFactory = registered[name].load()
-    return factory
-
-
-def _registered() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in (*_BUILT_IN, *entry_points(group=GROUP))}
+    return POLICIES.find(name)(driver, supply, clock, options)

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
 from emulator.clock import Clock
-from pagetables.errors import InputError, VtdError, near
+from emulator.mapping.registry import Registry
+from pagetables.errors import InputError, VtdError
 
 __all__ = [
+    "ALLOCATORS",
     "GROUP",
     "LIMIT_32BIT",
     "AddressAllocator",
@@ -34,24 +35,10 @@ __all__ = [
     "Window",
     "allocator_names",
     "make_allocator",
-    "take_options",
 ]
 
 GROUP = "vtd.iova"
 LIMIT_32BIT = 1 << 20  # pages below 4 GiB
-_HERE = "emulator.mapping.iova"
-_BUILT_IN = (
-    EntryPoint("static-aperture", f"{_HERE}.static_aperture:make", GROUP),
-    EntryPoint("gart", f"{_HERE}.gart:make", GROUP),
-    EntryPoint("gart-lazy", f"{_HERE}.gart:make_lazy", GROUP),
-    EntryPoint("sparc-generic", f"{_HERE}.sparc_generic:make", GROUP),
-    EntryPoint("sparc-generic-1pool", f"{_HERE}.sparc_generic:make_one_pool", GROUP),
-    EntryPoint("powerpc", f"{_HERE}.powerpc:make", GROUP),
-    EntryPoint("stale-bitmap", f"{_HERE}.stale_bitmap:make", GROUP),
-    EntryPoint("rbtree", f"{_HERE}.rbtree:make", GROUP),
-    EntryPoint("rbtree+rcache", f"{_HERE}.rcache:make", GROUP),
-    EntryPoint("gen-pool", f"{_HERE}.gen_pool:make", GROUP),
-)
 
 
 class NotAllocated(VtdError):
@@ -169,33 +156,32 @@ class AllocatorFactory(Protocol):
         ...
 
 
+ALLOCATORS: Registry[AllocatorFactory] = Registry(
+    GROUP,
+    "address allocator",
+    {
+        "static-aperture": "emulator.mapping.iova.static_aperture:make",
+        "gart": "emulator.mapping.iova.gart:make",
+        "gart-lazy": "emulator.mapping.iova.gart:make_lazy",
+        "sparc-generic": "emulator.mapping.iova.sparc_generic:make",
+        "sparc-generic-1pool": "emulator.mapping.iova.sparc_generic:make_one_pool",
+        "powerpc": "emulator.mapping.iova.powerpc:make",
+        "stale-bitmap": "emulator.mapping.iova.stale_bitmap:make",
+        "rbtree": "emulator.mapping.iova.rbtree:make",
+        "rbtree+rcache": "emulator.mapping.iova.rcache:make",
+        "gen-pool": "emulator.mapping.iova.gen_pool:make",
+    },
+)
+"""The address allocators."""
+
+
 def allocator_names() -> list[str]:
     """Every allocator that can be named, plug-ins included."""
-    return sorted(_registered())
+    return ALLOCATORS.names()
 
 
 def make_allocator(
     name: str, window: Window, clock: Clock, options: Mapping[str, int | str] | None = None
 ) -> AddressAllocator:
     """The allocator called `name`; InputError for a name nobody has, or an option the allocator does not know."""
-    registered = _registered()
-    if name not in registered:
-        raise InputError(f"no address allocator is called {name!r}; {near(name, registered)}")
-    factory: AllocatorFactory = registered[name].load()
-    return factory(window, clock, options or {})
-
-
-def take_options(name: str, options: Mapping[str, int | str], defaults: Mapping[str, int]) -> dict[str, int]:
-    """`defaults` with what the user set put over them; InputError for an unknown option or one that is no number."""
-    chosen = dict(defaults)
-    for key, value in options.items():
-        if key not in defaults:
-            raise InputError(f"iova {name} has no option {key!r}; {near(key, defaults)}")
-        if not isinstance(value, int):
-            raise InputError(f"iova.{key}={value}: {name} wants a number")
-        chosen[key] = value
-    return chosen
-
-
-def _registered() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in (*_BUILT_IN, *entry_points(group=GROUP))}
+    return ALLOCATORS.find(name)(window, clock, options or {})

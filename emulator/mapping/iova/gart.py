@@ -22,7 +22,8 @@ from collections.abc import Mapping
 
 from emulator.clock import Clock
 from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
-from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
+from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window
+from emulator.mapping.options import number_options, takes
 from pagetables.errors import InputError
 
 __all__ = ["DEFAULTS", "GartBitmap", "make", "make_lazy"]
@@ -73,14 +74,16 @@ class GartBitmap(BitmapAllocator):
         return self._find_area(start, wanted.limit - self.window.first, wanted)
 
 
+@takes(DEFAULTS)
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
     """A `gart` allocator; options `entries`, `emergency`, `boundary` (pages) and `full_flush` (0 or 1)."""
-    chosen = take_options("gart", options, DEFAULTS)
+    chosen = number_options("iova", "gart", options, DEFAULTS)
     return GartBitmap(
         window.narrowed(chosen["entries"]), chosen["emergency"], chosen["boundary"], bool(chosen["full_flush"])
     )
 
 
+@takes({**DEFAULTS, "full_flush": 0})
 def make_lazy(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
     """The same without a flush at each map (`iommu=nofullflush`)."""
     return make(window, clock, {"full_flush": 0, **options})

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 
 from emulator.clock import Clock
 from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
-from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
+from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window
+from emulator.mapping.options import number_options, takes
 
 __all__ = ["DEFAULTS", "GenPool", "make"]
 
@@ -48,7 +49,8 @@ class GenPool(BitmapAllocator):
         self._give_back(first - self.window.first, pages)
 
 
+@takes(DEFAULTS)
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
     """A `gen-pool` allocator; options `entries` and `order_aligned` (0 or 1)."""
-    chosen = take_options("gen-pool", options, DEFAULTS)
+    chosen = number_options("iova", "gen-pool", options, DEFAULTS)
     return GenPool(window.narrowed(chosen["entries"]), bool(chosen["order_aligned"]))

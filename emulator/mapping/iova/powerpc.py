@@ -20,8 +20,9 @@ from collections.abc import Iterator, Mapping
 
 from emulator.clock import Clock
 from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
-from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
+from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window
 from emulator.mapping.iova.pools import Pool, cut, pool_number
+from emulator.mapping.options import number_options, takes
 from pagetables.errors import InputError
 
 __all__ = ["DEFAULTS", "PowerpcPools", "make"]
@@ -96,10 +97,11 @@ class PowerpcPools(BitmapAllocator):
         self._give_back(first - self.window.first, pages)
 
 
+@takes(DEFAULTS)
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
     """A `powerpc` allocator; options `entries`, `pools` (0: by the size of the window), `large` (pages), `block`
     (entries) and `boundary` (pages, 0 for none)."""
-    chosen = take_options("powerpc", options, DEFAULTS)
+    chosen = number_options("iova", "powerpc", options, DEFAULTS)
     return PowerpcPools(
         window.narrowed(chosen["entries"]), chosen["pools"], chosen["large"], chosen["block"], chosen["boundary"]
     )

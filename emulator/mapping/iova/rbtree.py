@@ -21,7 +21,8 @@ from collections.abc import Mapping
 
 from emulator.clock import Clock
 from emulator.mapping.iova.accounting import CountingAllocator, Wanted
-from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
+from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window
+from emulator.mapping.options import number_options, takes
 
 __all__ = ["DEFAULTS", "RangeTree", "make"]
 
@@ -127,6 +128,7 @@ class RangeTree(CountingAllocator):
         return longest
 
 
+@takes(DEFAULTS)
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
     """An `rbtree` allocator; option `size_aligned` (0 or 1)."""
-    return RangeTree(window, bool(take_options("rbtree", options, DEFAULTS)["size_aligned"]))
+    return RangeTree(window, bool(number_options("iova", "rbtree", options, DEFAULTS)["size_aligned"]))

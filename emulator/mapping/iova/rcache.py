@@ -25,8 +25,9 @@ from dataclasses import dataclass, field
 
 from emulator.clock import MILLISECOND, Clock, Timer
 from emulator.mapping.iova.accounting import Wanted
-from emulator.mapping.iova.allocator import AddressAllocator, Window, take_options
+from emulator.mapping.iova.allocator import AddressAllocator, Window
 from emulator.mapping.iova.rbtree import RangeTree
+from emulator.mapping.options import number_options, takes
 from pagetables.errors import InputError
 
 __all__ = ["DEFAULTS", "MagazineTree", "make"]
@@ -203,10 +204,11 @@ class MagazineTree(RangeTree):
         return cache.cpus.setdefault(cpu, _CpuCache())
 
 
+@takes(DEFAULTS)
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
     """An `rbtree+rcache` allocator; options `magazine` (addresses), `orders` (sizes), `depot` (magazines, -1 for no
     bound), `trim_ms` (0 for never), `cpus` (0 for those seen) and `size_aligned` (0 or 1)."""
-    chosen = take_options("rbtree+rcache", options, DEFAULTS)
+    chosen = number_options("iova", "rbtree+rcache", options, DEFAULTS)
     return MagazineTree(
         window,
         clock,

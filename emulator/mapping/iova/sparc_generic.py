@@ -24,8 +24,9 @@ from collections.abc import Mapping
 
 from emulator.clock import Clock
 from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
-from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
+from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window
 from emulator.mapping.iova.pools import Pool, cut, pool_number
+from emulator.mapping.options import number_options, takes
 
 __all__ = ["DEFAULTS", "ONE_POOL", "PooledBitmap", "make", "make_one_pool"]
 
@@ -104,10 +105,11 @@ class PooledBitmap(BitmapAllocator):
         self._give_back(first - self.window.first, pages)
 
 
+@takes(DEFAULTS)
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
     """A `sparc-generic` allocator; options `entries`, `pools`, `large_pool` (0 or 1), `large` (pages), `lazy` (0 or 1)
     and `boundary` (pages, 0 for none)."""
-    chosen = take_options("sparc-generic", options, DEFAULTS)
+    chosen = number_options("iova", "sparc-generic", options, DEFAULTS)
     return PooledBitmap(
         window.narrowed(chosen["entries"]),
         chosen["pools"],
@@ -118,6 +120,7 @@ def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> Addr
     )
 
 
+@takes({**DEFAULTS, **ONE_POOL})
 def make_one_pool(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
     """The form of sun4u: one pool, no large one, a lazy flush."""
     return make(window, clock, {**ONE_POOL, **options})

@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping
 
 from emulator.clock import Clock
 from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
-from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window, take_options
+from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window
 from emulator.mapping.iova.pools import Pool, cut, pool_number
+from emulator.mapping.options import number_options, takes
 
 __all__ = ["DEFAULTS", "StaleBitmap", "make"]
 
@@ -94,7 +95,8 @@ class StaleBitmap(BitmapAllocator):
         super()._withhold(first, pages)
 
 
+@takes(DEFAULTS)
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
     """A `stale-bitmap` allocator; options `entries`, `pools`, `local` (0 or 1) and `boundary` (pages, 0 for none)."""
-    chosen = take_options("stale-bitmap", options, DEFAULTS)
+    chosen = number_options("iova", "stale-bitmap", options, DEFAULTS)
     return StaleBitmap(window.narrowed(chosen["entries"]), chosen["pools"], bool(chosen["local"]), chosen["boundary"])

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 
 from emulator.clock import Clock
 from emulator.mapping.iova.accounting import CountingAllocator, Wanted
-from emulator.mapping.iova.allocator import AddressAllocator, Window, take_options
+from emulator.mapping.iova.allocator import AddressAllocator, Window
 from emulator.mapping.iova.bitmap import Bitmap
+from emulator.mapping.options import number_options, takes
 from pagetables.errors import InputError
 
 __all__ = ["DEFAULTS", "StaticAperture", "make"]
@@ -96,7 +97,8 @@ class StaticAperture(CountingAllocator):
         return self._slots.longest_free_run() * self.slot
 
 
+@takes(DEFAULTS)
 def make(window: Window, clock: Clock, options: Mapping[str, int | str]) -> AddressAllocator:
     """A `static-aperture` allocator; options `entries` (pages of the window) and `slot` (pages)."""
-    chosen = take_options("static-aperture", options, DEFAULTS)
+    chosen = number_options("iova", "static-aperture", options, DEFAULTS)
     return StaticAperture(window.narrowed(chosen["entries"]), chosen["slot"])

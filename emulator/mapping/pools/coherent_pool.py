@@ -12,13 +12,16 @@ from collections.abc import Mapping
 
 from emulator.clock import MICROSECOND, Clock
 from emulator.mapping.coherent_pools import CoherentPools, initial_pages
+from emulator.mapping.options import chosen_options, takes
 from emulator.mapping.pools.accounting import CountingSupply
 from emulator.mapping.pressure import Zone
-from emulator.mapping.supply import PageSupply, take_options
+from emulator.mapping.supply import PageSupply
 from pagetables.address import Gpa
 from pagetables.errors import InputError
 
-__all__ = ["CoherentSupply", "make"]
+__all__ = ["DEFAULTS", "CoherentSupply", "make"]
+
+DEFAULTS: dict[str, int | str] = {"pages": 0, "delay_us": 50}
 
 
 class CoherentSupply(CountingSupply):
@@ -70,7 +73,8 @@ class CoherentSupply(CountingSupply):
         statistics.details["enlargements"] = self.pools.enlargements
 
 
+@takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
     """A `coherent-pool` supply; options `pages` (0: 128 KiB for each GiB of the zone) and `delay_us`."""
-    chosen = take_options(CoherentSupply.name, options, {"pages": 0, "delay_us": 50})
+    chosen = chosen_options("pool", CoherentSupply.name, options, DEFAULTS)
     return CoherentSupply(zone, clock, chosen["pages"] or initial_pages(zone.managed), chosen["delay_us"] * MICROSECOND)

@@ -14,14 +14,17 @@ from collections.abc import Mapping
 
 from emulator.clock import Clock
 from emulator.mapping.dma_pool import DmaPool
+from emulator.mapping.options import chosen_options, takes
 from emulator.mapping.pools.accounting import CountingSupply
 from emulator.mapping.pressure import Zone
-from emulator.mapping.supply import PageSupply, take_options
+from emulator.mapping.supply import PageSupply
 from emulator.mapping.watermarks import Gfp
 from pagetables.address import PAGE_SIZE, Gpa
 from pagetables.errors import InputError, VtdError, near
 
-__all__ = ["BlockSupply", "make"]
+__all__ = ["DEFAULTS", "BlockSupply", "make"]
+
+DEFAULTS: dict[str, int | str] = {"generation": "today", "coherent_gfp": "", "preallocated": 0}
 
 GENERATIONS = ("today", "2002")
 CALLER = "caller"
@@ -73,10 +76,11 @@ class BlockSupply(CountingSupply):
         statistics.details["pages"] = self.blocks.pages
 
 
+@takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
     """A `dma-pool` supply; options `generation` (today or 2002), `coherent_gfp` (caller, or a class; 2002: atomic), and
     `preallocated` (pages taken at the start)."""
-    chosen = take_options(BlockSupply.name, options, {"generation": "today", "coherent_gfp": "", "preallocated": 0})
+    chosen = chosen_options("pool", BlockSupply.name, options, DEFAULTS)
     generation, asked = str(chosen["generation"]), str(chosen["coherent_gfp"])
     if generation not in GENERATIONS:
         raise InputError(f"pool.generation={generation}: {near(generation, GENERATIONS)}")

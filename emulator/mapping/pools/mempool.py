@@ -16,14 +16,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.clock import Clock
+from emulator.mapping.options import chosen_options, takes
 from emulator.mapping.pools.ladder import LadderPool
 from emulator.mapping.pressure import Zone
-from emulator.mapping.supply import PageSupply, take_options
+from emulator.mapping.supply import PageSupply
 from emulator.mapping.watermarks import Gfp
 from pagetables.address import Gpa
 from pagetables.errors import InputError
 
-__all__ = ["LADDER", "PREALLOCATED", "Mempool", "make"]
+__all__ = ["DEFAULTS", "LADDER", "PREALLOCATED", "Mempool", "make"]
+
+DEFAULTS: dict[str, int | str] = {"min_nr": 64, "preallocated": 0}
 
 LADDER = ("os_nowait", "pool", "os_full", "pool", "sleep")
 PREALLOCATED = ("pool", "sleep")
@@ -63,7 +66,8 @@ class Mempool(LadderPool):
         return got
 
 
+@takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
     """A `mempool` supply; options `min_nr` and `preallocated` (1: never ask the system)."""
-    chosen = take_options(Mempool.name, options, {"min_nr": 64, "preallocated": 0})
+    chosen = chosen_options("pool", Mempool.name, options, DEFAULTS)
     return Mempool(zone, chosen["min_nr"], bool(chosen["preallocated"]))

@@ -16,11 +16,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.clock import Clock
+from emulator.mapping.options import chosen_options, takes
 from emulator.mapping.pools.ladder import LadderPool, read_ladder
 from emulator.mapping.pressure import Zone
-from emulator.mapping.supply import PageSupply, take_options
+from emulator.mapping.supply import PageSupply
 
-__all__ = ["LADDERS", "MempoolOf25", "make"]
+__all__ = ["DEFAULTS", "LADDERS", "MempoolOf25", "make"]
+
+DEFAULTS: dict[str, int | str] = {"min_nr": 64, "ladder": "merged"}
 
 LADDERS = {
     "merged": ("os_nowait", "os_full_if_half", "bdflush", "pool", "sleep"),
@@ -34,7 +37,8 @@ class MempoolOf25(LadderPool):
     name = "mempool-2.5"
 
 
+@takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
     """A `mempool-2.5` supply; options `min_nr` and `ladder` (merged, d2, or steps separated by commas)."""
-    chosen = take_options(MempoolOf25.name, options, {"min_nr": 64, "ladder": "merged"})
+    chosen = chosen_options("pool", MempoolOf25.name, options, DEFAULTS)
     return MempoolOf25(zone, chosen["min_nr"], read_ladder(str(chosen["ladder"]), LADDERS))

@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.clock import Clock
+from emulator.mapping.options import chosen_options, takes
 from emulator.mapping.pools.accounting import CountingSupply
 from emulator.mapping.pressure import Gfp, Zone
-from emulator.mapping.supply import PageSupply, take_options
+from emulator.mapping.supply import PageSupply
 from pagetables.address import Gpa
 from pagetables.errors import InputError, near
 
-__all__ = ["SystemSupply", "make", "make_memalloc"]
+__all__ = ["DEFAULTS", "SystemSupply", "make", "make_memalloc"]
+
+DEFAULTS: dict[str, int | str] = {"gfp": Gfp.ATOMIC.value}
 
 CALLER = "caller"
 
@@ -41,18 +44,20 @@ class SystemSupply(CountingSupply):
         self._give(page)
 
 
+@takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
     """An `os` supply; option `gfp`: a class such as kernel, nowait or atomic (the default), or caller."""
-    chosen = str(take_options("os", options, {"gfp": Gfp.ATOMIC.value})["gfp"])
+    chosen = str(chosen_options("pool", "os", options, DEFAULTS)["gfp"])
     classes: dict[str, Gfp | None] = {CALLER: None, **{gfp.value: gfp for gfp in Gfp}}
     if chosen not in classes:
         raise InputError(f"pool.gfp={chosen}: no such class of request; {near(chosen, classes)}")
     return SystemSupply(zone, classes[chosen])
 
 
+@takes({})
 def make_memalloc(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
     """An `os+memalloc` supply; it has no options."""
-    take_options("os+memalloc", options, {})
+    chosen_options("pool", "os+memalloc", options, {})
     supply = SystemSupply(zone, Gfp.MEMALLOC)
     supply.name = "os+memalloc"
     return supply

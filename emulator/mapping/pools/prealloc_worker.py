@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.clock import MICROSECOND, Clock, Timer
+from emulator.mapping.options import chosen_options, takes
 from emulator.mapping.pools.accounting import CountingSupply
 from emulator.mapping.pressure import Gfp, Zone
-from emulator.mapping.supply import PageSupply, take_options
+from emulator.mapping.supply import PageSupply
 from pagetables.address import Gpa
 from pagetables.errors import InputError, near
 
@@ -131,10 +132,11 @@ class EnlargedSet(CountingSupply):
         details["overshoot"] = self.overshoot
 
 
+@takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
     """A `prealloc-worker` supply; options `initial`, `low`, `step` (pages), `growth` (step or double), `delay_us`,
     `fallback` (0: a caller never gets a page of the system)."""
-    chosen = take_options(EnlargedSet.name, options, DEFAULTS)
+    chosen = chosen_options("pool", EnlargedSet.name, options, DEFAULTS)
     growth = chosen["growth"]
     if growth not in GROWTHS:
         raise InputError(f"pool.growth={growth}: the set grows by step or double; {near(str(growth), GROWTHS)}")

@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.clock import Clock
+from emulator.mapping.options import chosen_options, takes
 from emulator.mapping.pools.accounting import CountingSupply
 from emulator.mapping.pressure import Zone
-from emulator.mapping.supply import PageSupply, take_options
+from emulator.mapping.supply import PageSupply
 from pagetables.address import Gpa
 from pagetables.errors import VtdError
 
@@ -91,7 +92,8 @@ class Reservation(CountingSupply):
         self._give(page)
 
 
+@takes({})
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
     """A `reservation` supply; it has no options."""
-    take_options(Reservation.name, options, {})
+    chosen_options("pool", Reservation.name, options, {})
     return Reservation(zone)

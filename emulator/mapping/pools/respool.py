@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.clock import MICROSECOND, Clock, Timer
+from emulator.mapping.options import chosen_options, takes
 from emulator.mapping.pools.accounting import CountingSupply
 from emulator.mapping.pressure import Gfp, Zone
-from emulator.mapping.supply import PageSupply, take_options
+from emulator.mapping.supply import PageSupply
 from pagetables.address import Gpa
 from pagetables.errors import InputError
 
@@ -87,7 +88,8 @@ class ResourcePool(CountingSupply):
             self._announce()
 
 
+@takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
     """A `respool` supply; options `min` and `grow` (pages) and `delay_us` (how long the worker takes to start)."""
-    chosen = take_options("respool", options, DEFAULTS)
+    chosen = chosen_options("pool", "respool", options, DEFAULTS)
     return ResourcePool(zone, clock, chosen["min"], chosen["grow"], chosen["delay_us"] * MICROSECOND)

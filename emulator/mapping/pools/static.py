@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.clock import Clock
+from emulator.mapping.options import chosen_options, takes
 from emulator.mapping.pools.accounting import CountingSupply
 from emulator.mapping.pressure import Zone
-from emulator.mapping.supply import PageSupply, take_options
+from emulator.mapping.supply import PageSupply
 from emulator.sizing import aperture_pages
 from pagetables.address import Gpa
 from pagetables.errors import InputError
@@ -27,7 +28,7 @@ from pagetables.wording import count
 
 __all__ = ["StaticTables", "make"]
 
-DEFAULTS: dict[str, int | str] = {"window_mib": 256, "levels": 4, "domains": 1, "base_mib": 0}
+DEFAULTS: dict[str, int | str] = {"window_mib": 256, "levels": 0, "domains": 0, "base_mib": 0}
 
 
 class StaticTables(CountingSupply):
@@ -59,11 +60,13 @@ class StaticTables(CountingSupply):
         self._push(page)
 
 
+@takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
-    """A `static` supply; options `window_mib` and `base_mib` (the window in each domain), `levels`, `domains`.
+    """A `static` supply; options `window_mib` and `base_mib` (the window in each domain), `levels` and `domains` (0: as
+    the run has them, else 4 and 1).
 
     256 MiB is the start value that the seed names.
     """
-    chosen = take_options(StaticTables.name, options, DEFAULTS)
+    chosen = chosen_options("pool", StaticTables.name, options, DEFAULTS)
     window, base = chosen["window_mib"] << 20, chosen["base_mib"] << 20
-    return StaticTables(zone, aperture_pages(window, chosen["levels"], chosen["domains"], base))
+    return StaticTables(zone, aperture_pages(window, chosen["levels"] or 4, chosen["domains"] or 1, base))

@@ -103,7 +103,7 @@ class _Plugged:
 
 
 def test_an_allocator_of_another_distribution_is_found_by_its_entry_point(monkeypatch) -> None:
-    monkeypatch.setattr("emulator.mapping.iova.allocator.entry_points", lambda group: [_Plugged()])
+    monkeypatch.setattr("emulator.mapping.registry.entry_points", lambda group: [_Plugged()])
     assert "mine" in allocator_names()
     assert make_allocator("mine", WINDOW, Clock()).name == "gen-pool"
 

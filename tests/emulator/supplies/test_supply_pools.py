@@ -444,7 +444,7 @@ def test_a_supply_that_keeps_nothing_has_no_size(name: str) -> None:
         ("mempool", {"min_nr": "many"}, "wants a number"),
         ("mempool", {"min_nr": 399}, "cannot be filled"),
         ("static", {"levels": 7}, "do not exist"),
-        ("static", {"domains": 0}, "no tables"),
+        ("static", {"domains": -1}, "no tables"),
         ("static", {"window_mib": 1 << 20, "levels": 3}, "reach 39 bits"),
         ("prealloc-worker", {"growth": "doubel"}, "did you mean double"),
         ("prealloc-worker", {"step": 0}, "one page or more"),

@@ -77,3 +77,9 @@ def test_a_users_table_replaces_what_it_names_and_leaves_the_rest(tmp_path):
 def test_a_table_that_makes_no_sense_is_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         Costs.load(table(tmp_path, text))
+
+
+def test_a_step_that_is_priced_twice_is_refused(tmp_path):
+    path = table(tmp_path, "map.first: 10\nmap.next: 2\nmap.first: 20\n")
+    with pytest.raises(InputError, match=r"costs\.yaml, line 3: map\.first stands in line 1 already"):
+        Costs.load(path)

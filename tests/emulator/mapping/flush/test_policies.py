@@ -26,14 +26,14 @@ class _Plugged:
 
 
 def test_a_policy_of_another_distribution_is_found_by_its_entry_point(monkeypatch) -> None:
-    monkeypatch.setattr("emulator.mapping.flush.policy.entry_points", lambda group: [_Plugged()])
+    monkeypatch.setattr("emulator.mapping.registry.entry_points", lambda group: [_Plugged()])
     assert "mine" in policy_names()
     assert Bench("mine").policy.name == "strict"
 
 
 def test_only_the_policies_that_are_asked_wait_for_an_allocator(monkeypatch) -> None:
     assert {name for name in NAMES if waits_for_allocator(name)} == {"lazy-on-wrap", "stale-bitmap"}
-    monkeypatch.setattr("emulator.mapping.flush.policy.entry_points", lambda group: [_Plugged()])
+    monkeypatch.setattr("emulator.mapping.registry.entry_points", lambda group: [_Plugged()])
     assert not waits_for_allocator("mine")
 
 
