@@ -96,7 +96,8 @@ class CachedInterrupt:
 
 @dataclass(frozen=True, slots=True)
 class CachedAbsence:
-    """That something was not present, or bad: requests end in fault `reason` because of it."""
+    """That something was not present, or bad: requests end in fault `reason` because of it. `pasid` is the request's,
+    `rid_pasid` what stands for it where it had none."""
 
     source_id: int
     domain_id: int | None
@@ -104,6 +105,7 @@ class CachedAbsence:
     address: int
     page_shift: int
     reason: int
+    rid_pasid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,10 @@ def cache_contents(unit: RemappingUnit) -> UnitCaches:
         ),
         interrupts=tuple(CachedInterrupt(one.index, int(one.entry)) for one in now.interrupts),
         absences=tuple(
-            CachedAbsence(*(one.source_id, one.domain_id, one.pasid, one.address, one.page_shift), one.fault.reason)
+            CachedAbsence(
+                *(one.source_id, one.domain_id, one.fault.request.pasid, one.address, one.page_shift),
+                *(int(one.fault.reason), one.pasid or 0),
+            )
             for one in now.not_present
         ),
     )
