@@ -22,7 +22,7 @@ from emulator.unit.invalidation import Granularity, Invalidator
 from emulator.unit.latency import Latency
 from emulator.unit.not_present import NotPresentCache
 from emulator.unit.page_requests import PageRequestQueue
-from emulator.unit.qemu import QemuTranslator, qemu_iotlb
+from emulator.unit.qemu import QemuIotlb, QemuTranslator
 from emulator.unit.queue import InvalidationQueue
 from emulator.unit.register_file import on_write
 from emulator.unit.registers import UnitRegisters
@@ -77,7 +77,7 @@ class CommandedUnit(AuxiliaryRegisters):
         )
         self._qemu: QemuTranslator | None = None
         if profile.behaves("walk_as_qemu"):
-            self.iotlb = known = qemu_iotlb(profile)
+            self.iotlb = known = QemuIotlb(profile.iotlb)
             self._sources = self._qemu = QemuTranslator(memory, profile, known, lambda: self.root)
         self._invalidator = Invalidator(profile, self._sources, self.iotlb, self._absent)
         self._interrupts = InterruptRemapper(self, memory)

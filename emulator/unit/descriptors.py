@@ -35,7 +35,10 @@ from pagetables.memory import PhysicalMemory
 
 __all__ = ["Descriptors"]
 
-_PASID_TYPES = (PasidIotlbInvalidate, PasidCacheInvalidate)
+_PASID_CACHE = 0x7
+_PASID_TYPES = (0x6, _PASID_CACHE)
+_TYPE = 0xE0F  # bits 11:9 and 3:0
+_LOWER_HALF = (1 << 128) - 1
 _INTERRUPT_ENTRY = 0x4
 _INTERRUPT_ENTRY_FIELDS = sum(InterruptEntryInvalidate.field(name).mask for name in ("type_lo", "g", "im", "iidx"))
 
@@ -81,32 +84,42 @@ class Descriptors:
     def _make_types(self) -> dict[int, _Type]:
         registers = self._registers
         ecap = registers.ecap
-        device_tlb = bool(ecap.dt)
+        behaves = registers.profile.behaves
+        device_tlb = bool(ecap.dt) or behaves("device_tlb_without_dt")
         return {
             0x1: _Type(ContextCacheInvalidate, self._contexts),
             0x2: _Type(IotlbInvalidate, self._translations),
-            0x3: _Type(
-                DeviceTlbInvalidate, self._device_tlb, device_tlb or registers.profile.behaves("device_tlb_without_dt")
-            ),
+            0x3: _Type(DeviceTlbInvalidate, self._device_tlb, device_tlb),
             0x4: _Type(InterruptEntryInvalidate, self._interrupt_entries),
             0x5: _Type(InvalidationWait, self._wait),
             0x6: _Type(PasidIotlbInvalidate, self._pasid_translations),
             0x7: _Type(PasidCacheInvalidate, self._pasid_entries),
-            0x8: _Type(PasidDeviceTlbInvalidate, self._device_tlb, device_tlb),
+            0x8: _Type(
+                PasidDeviceTlbInvalidate, self._device_tlb, device_tlb and not behaves("no_pasid_device_tlb")
+            ),
             0x9: _Type(PageGroupResponse, self._response, bool(ecap.prs)),
         }
 
     def check(self, raw: int, slot: int) -> Word | QueueError:
         """The descriptor in a slot of `slot` bytes, or why it is none: its type, or a reserved bit."""
+        if self._is_passed(raw):
+            return _Passed(raw & 0xF)
         if raw & 0xF == _INTERRUPT_ENTRY and self._behaves("ignore_interrupt_entry_fields"):
             raw &= _INTERRUPT_ENTRY_FIELDS
+        if self._behaves("ignore_upper_half"):
+            raw &= _LOWER_HALF
         known = self._types.get(raw & 0xF | raw >> 5 & 0x70)
         if known is None or not known.known or known.layout.width > slot * 8:
-            passed = known is not None and known.layout in _PASID_TYPES and self._behaves("pass_pasid_descriptors")
-            return _Passed(raw & 0xF) if passed else QueueError.UNKNOWN_TYPE
+            return QueueError.UNKNOWN_TYPE
         if raw >> known.layout.width or raw & known.layout.reserved_mask:
             return QueueError.BAD_DESCRIPTOR
         return known.layout(raw)
+
+    def _is_passed(self, raw: int) -> bool:
+        if raw & 0xF in _PASID_TYPES and self._behaves("pass_pasid_descriptors"):
+            return True
+        scalable = bool(self._registers.ecap.smts)
+        return scalable and raw & _TYPE == _PASID_CACHE and self._behaves("pass_pasid_cache")
 
     def execute(self, word: Word) -> bool:
         """Do what a checked descriptor says; False for a value in it that means nothing."""

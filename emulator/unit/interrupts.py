@@ -98,7 +98,7 @@ class InterruptRemapper:
         """Descriptor 4: everything, or 2**mask entries around `index`; False for a mask beyond ECAP.MHMV."""
         if not selective:
             self.cache.invalidate_all()
-        elif mask <= self._registers.ecap.mhmv:
+        elif mask <= self._registers.ecap.mhmv or self._registers.profile.behaves("ignore_mask_limit"):
             self.cache.invalidate(index, mask)
         else:
             return False

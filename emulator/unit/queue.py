@@ -87,6 +87,8 @@ class InvalidationQueue:
         self._postponed: list[_Postponed] = []
         behaves = registers.profile.behaves
         self._resumes, self._names_errors = not behaves("resume_on_tail_write"), not behaves("no_queue_error_record")
+        self._any_width = behaves("any_queue_width")
+        self._rounds_tail = behaves("round_queue_tail")
         devices.settled, devices.timed_out = self._settled, self._timed_out
 
     def use_tables(self, mode: int) -> None:
@@ -104,7 +106,7 @@ class InvalidationQueue:
             iotlb=self._iotlb,
             base=self.latched,
             size=PAGE_SIZE << address.qs,
-            slot=32 if address.dw else 16,
+            slot=32 if address.dw and (not self._any_width or self._registers.ecap.smts) else 16,
             capabilities=self._registers.capabilities,
         )
         self.run()
@@ -189,7 +191,8 @@ class InvalidationQueue:
         return UnitRegisters.iqh.value(self._registers)
 
     def _tail(self) -> int:
-        return UnitRegisters.iqt.value(self._registers)
+        tail = UnitRegisters.iqt.value(self._registers)
+        return tail & -self.state.slot if self._rounds_tail and self.state is not None else tail
 
     def tail_moved(self) -> None:
         """Software wrote IQT. A tail outside the queue is an error also where it equals the head."""
@@ -209,6 +212,8 @@ class InvalidationQueue:
 
     def _setup_error(self, state: QueueState) -> QueueError | None:
         ecap, mode = state.capabilities.ecap, self.table_mode
+        if self._any_width:
+            return self._tail_error(state)
         wide = state.slot == 32
         if (mode == TableMode.SCALABLE and not wide) or (wide and not (ecap.smts or ecap.adms)):
             return QueueError.WRONG_WIDTH

@@ -8,7 +8,7 @@ codes of legacy mode. So it stands here beside the specification's, which stays 
 the way of a request through the three.
 """
 
-from emulator.unit.qemu.iotlb import qemu_iotlb
+from emulator.unit.qemu.iotlb import QemuIotlb
 from emulator.unit.qemu.translator import QemuTranslator
 
-__all__ = ["QemuTranslator", "qemu_iotlb"]
+__all__ = ["QemuTranslator", "QemuIotlb"]

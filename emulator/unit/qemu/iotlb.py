@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from emulator.engine import IotlbEntry, IotlbGeometry, TableEntry
-from emulator.profile import Profile
 from pagetables.address import PAGE_SHIFT, SourceId
 from pagetables.request import Request
 from pagetables.source import Source, TranslationType
 
-__all__ = ["QemuIotlb", "qemu_iotlb"]
+__all__ = ["QemuIotlb"]
 
 _PAGE_SHIFTS = (12, 21, 30)
 _Key = tuple[SourceId, int | None, int, int]
@@ -18,13 +17,11 @@ _PAGE_NUMBER = 52  # bits
 
 
 class QemuIotlb:
-    """At most `geometry.limit` entries, of whose page numbers invalidations compare `geometry.compared_bits` (0: all).
-    With `by_pasid` False invalidations by PASID do nothing."""
+    """At most `geometry.limit` entries, of whose page numbers invalidations compare `geometry.compared_bits` (0: all)."""
 
-    def __init__(self, geometry: IotlbGeometry, *, by_pasid: bool) -> None:
+    def __init__(self, geometry: IotlbGeometry) -> None:
         self.geometry = geometry
         self._compared = (1 << (geometry.compared_bits or _PAGE_NUMBER)) - 1
-        self._by_pasid = by_pasid
         self._entries: dict[_Key, IotlbEntry] = {}
 
     def find(self, source_id: SourceId, pasid: int | None, iova: int) -> IotlbEntry | None:
@@ -80,8 +77,7 @@ class QemuIotlb:
 
     def invalidate_pasid(self, domain_id: int, pasid: int) -> None:
         """Remove everything of (domain-id, PASID)."""
-        if self._by_pasid:
-            self._drop(lambda key, entry: entry.domain_id == domain_id and key[1] == pasid)
+        self._drop(lambda key, entry: entry.domain_id == domain_id and key[1] == pasid)
 
     def invalidate_pasid_pages(self, domain_id: int, pasid: int, address: int, mask: int, hint: bool = False) -> None:
         """Remove first-stage entries of (domain-id, PASID) that meet 2**mask pages."""
@@ -90,8 +86,7 @@ class QemuIotlb:
             first = entry.translation is TranslationType.FIRST_STAGE
             return first and entry.domain_id == domain_id and key[1] == pasid and self._meets(entry, address, mask)
 
-        if self._by_pasid:
-            self._drop(doomed)
+        self._drop(doomed)
 
     def entries(self) -> list[IotlbEntry]:
         """What is cached, sorted."""
@@ -111,8 +106,3 @@ def _effective(source: Source, pasid: int | None) -> int | None:
 def _order(entry: IotlbEntry) -> tuple[int, ...]:
     pasid = -1 if entry.pasid is None else entry.pasid
     return (entry.domain_id, entry.source_id, pasid, entry.translation, entry.iova, entry.page_shift)
-
-
-def qemu_iotlb(profile: Profile) -> QemuIotlb:
-    """An empty one, as the profile has it."""
-    return QemuIotlb(profile.iotlb, by_pasid=not profile.behaves("ignore_pasid_invalidations"))

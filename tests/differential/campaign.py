@@ -1,0 +1,58 @@
+"""Which machines there are to compare with, and what is done about a scene whose answers differ."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from emulator.engine import ENGINES, load_engine
+from tests.conftest import REQUIRED
+from tests.differential.scene import Scene, differences
+from tests.differential.shrink import shrink
+from tests.qemu import find_newer_qemu, find_qemu, qemu_version
+
+__all__ = ["MACHINES", "SEED", "binary_of", "compare"]
+
+SEED = random.SystemRandom().randrange(1 << 32) if os.environ.get("VTD_SEED") == "random" else int(
+    os.environ.get("VTD_SEED", "1")
+)
+MACHINES = (
+    ("7.2", ""),
+    ("7.2", "aw-bits=48"),
+    ("7.2", "aw-bits=48,device-iotlb=on,snoop-control=on,intremap=off"),
+    ("7.2", "aw-bits=48,x-scalable-mode=on"),
+    ("10.0", ""),
+    ("10.0", "x-scalable-mode=on"),
+    ("10.0", "x-scalable-mode=on,x-flts=on"),
+    ("10.0", "device-iotlb=on,stale-tm=on,caching-mode=on"),
+)
+_FINDERS = {"7.2": (find_qemu, "qemu"), "10.0": (find_newer_qemu, "newer-qemu")}
+
+
+def binary_of(version: str) -> str:
+    """The path of QEMU `version`; a loud skip where there is none, a failure where it is required."""
+    finder, word = _FINDERS[version]
+    binary = finder()
+    if binary is not None and qemu_version(binary).startswith(version + "."):
+        return binary
+    if word in REQUIRED:
+        pytest.fail(f"VTD_REQUIRE names {word}, but there is no qemu-system-x86_64 {version}")
+    pytest.skip(f"NOT RUN: there is no QEMU {version} to compare with (.ci/newer-qemu unpacks one; VTD_NEWER_QEMU)")
+
+
+def compare(scene: Scene, binary: str, number: int = 0) -> None:
+    """Fail if ours and QEMU's answers differ; the scene is shrunk and kept. Scenes take turns with the engines."""
+    engine = load_engine(ENGINES[number % len(ENGINES)])
+    found = differences(scene, binary, engine)
+    if not found:
+        return
+    cut = Scene(scene.version, scene.options, scene.ops[: found[0].number + 1], scene.what)
+    small = shrink(cut, lambda one: bool(differences(one, binary, engine)))
+    folder = Path(os.environ.get("VTD_SCENES") or tempfile.mkdtemp(prefix="vtd-scenes-"))
+    path = small.save(folder)
+    last = differences(small, binary, engine)
+    pytest.fail(f"{(last or found)[0]}\n{len(small.ops)} operations; replay: python -m tests.differential.replay {path}")
