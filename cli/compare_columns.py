@@ -39,10 +39,12 @@ class Column:
 
 def brief_count(number: int) -> str:
     """A number in five characters: `7,727`, `54.1k`, `2.0M`."""
-    for scale, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if number >= scale * (10 if scale == 10**3 else 1):
-            return f"{number / scale:.0f}{letter}" if number >= 100 * scale else f"{number / scale:.1f}{letter}"
-    return f"{number:,}"
+    if number < 10_000:
+        return f"{number:,}"
+    for scale, letter in ((10**3, "k"), (10**6, "M"), (10**9, "G")):
+        if number < 999.5 * scale or letter == "G":
+            break
+    return f"{number / scale:.0f}{letter}" if number >= 100 * scale else f"{number / scale:.1f}{letter}"
 
 
 def brief_duration(ns: int) -> str:

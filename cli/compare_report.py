@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +40,9 @@ def show(trace: Trace, runs: Runs, left_out: Sequence[Refused] = (), page: str |
     for title, members in groups(runs):
         _show_group(out, title, members)
     if any(mark for column in COLUMNS for _, members in groups(runs) for mark in _marks(column, members)):
-        out.print(
-            f"\n{BEST} best, {WORST} worst of a column, where most runs do not share it. "
-            "A run that gives maps up is best at nothing else.",
-            style="dim",
-        )
+        out.print()
+        rule = "where most runs do not share it. A run that gives maps up is best at nothing else."
+        _say(out, f"{BEST} best, {WORST} worst of a column, {rule}", "dim")
     _list(out, "deadlocks", _deadlocks(runs))
     _list(out, "left out: these do not fit each other", [f"{one.name}: {one.why}" for one in left_out])
     _list(out, "notes", list(dict.fromkeys(note for _, outcome in runs for note in outcome.notes)), "dim")
@@ -80,6 +79,11 @@ def _output() -> Any:
     return out
 
 
+def _say(out: Any, text: str, style: str | None = None, indent: str = "") -> None:
+    # rich would leave the blank at which it breaks a line.
+    out.print(textwrap.fill(text, out.width, initial_indent=indent, subsequent_indent=indent), style=style)
+
+
 def _under(script: str | None) -> str:
     return "" if script is None else f", under {os.path.basename(script)}"
 
@@ -103,7 +107,8 @@ def _show_group(out: Any, title: str, runs: Runs) -> None:
             out.print(f"\n{theme}{', continued' if number else ''}", style="italic")
             out.print(_table(columns, runs))
     if nowhere:
-        out.print(f"\n0 in every run: {'; '.join(nowhere)}", style="dim")
+        out.print()
+        _say(out, f"0 in every run: {'; '.join(nowhere)}", "dim")
 
 
 def _that_fit(columns: Sequence[Column], runs: Runs, width: int) -> Iterator[list[Column]]:
@@ -172,9 +177,7 @@ def _contradiction(one: Candidate, minimum: Minimum) -> str:
 
 
 def _list(out: Any, title: str, lines: Sequence[str], style: str | None = None) -> None:
-    from rich.padding import Padding
-
     if lines:
         out.print(f"\n{title}", style="bold")
         for line in lines:
-            out.print(Padding(line, (0, 0, 0, 2), expand=False), style=style)
+            _say(out, line, style, "  ")

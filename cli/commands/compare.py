@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,8 @@ def command(
         raise click.UsageError("--jobs is for this machine, --scheduler for others: only one of them can be asked for")
     if key is not None and html is not None:
         raise click.UsageError("--find-minimum makes no page: leave out --html")
+    if html is not None and not os.path.isdir(folder := os.path.dirname(os.path.abspath(html))):
+        raise click.UsageError(f"--html {html}: there is no folder {folder}")
     chosen = _candidates(presets, grid, assigned, machine, scripts)
     trace = _read(traces)
     if key is not None:

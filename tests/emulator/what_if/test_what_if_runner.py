@@ -310,11 +310,7 @@ def test_a_map_fails_where_no_page_is_left_to_attach_a_stand_in(engine, tmp_path
     script = "explains: x\nsteps:\n  - {at: 0ms, who: hog, take: all, kind: pinned, gfp: memalloc}\n"
     (tmp_path / "full.yaml").write_text(script)
     trace = Script().attach(NIC).wait(MEGA).map(0x7000, 0x123000, space=1)  # nobody is known to use space 1
-    values = {
-        "pool": "mempool",
-        "kernel.size": "4M",
-        "gfp": "kernel",
-    }  # its pool has pages, the unit's tables have none
+    values = {"pool": "mempool", "kernel.size": "4M", "gfp": "kernel"}  # the pool has pages, the unit gets none
     assert outcome_of(trace, engine, **values).failures == 0
     outcome = outcome_of(trace, engine, **values, pressure=str(tmp_path / "full.yaml"))
     assert dict(outcome.failed) == {"page": 1, "address": 0, "bounce": 0}
