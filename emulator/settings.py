@@ -51,6 +51,7 @@ class Settings:
     gfp: Gfp = Gfp.ATOMIC
     accesses: str = "none"
     late_us: int = 5
+    sg_boundary: int = 0
     costs: str | None = None
     pressure: str | None = None
     preset: str | None = None
@@ -95,6 +96,8 @@ class Settings:
             raise InputError("leaves must have 4k among them: what is smaller than a larger page needs it")
         if self.window == "shared" and self.iova == "recorded":
             raise InputError("window=shared needs an address allocator: recorded addresses of two domains may be equal")
+        if self.sg_boundary and self.iova == "recorded":
+            raise InputError("sg.boundary needs an address allocator: a list that is laid out anew may be longer")
         if self.iova == "recorded" and waits_for_allocator(self.flush):
             raise InputError(f"flush={self.flush} waits until an address allocator asks for a flush: set iova, too")
         return self
@@ -193,6 +196,13 @@ def _pages(text: str) -> int:
     return size
 
 
+def _boundary(text: str) -> int:
+    size = parse_size(text)
+    if size & (size - 1) or 0 < size < PAGE_SIZE:
+        raise InputError(f"expected a power of two, a page or more, or 0: not {size:#x}")
+    return size
+
+
 def _ranges(text: str) -> tuple[tuple[int, int], ...]:
     ranges = []
     for part in text.split(","):
@@ -232,6 +242,9 @@ KEYS: dict[str, Key] = {
     "gfp": Key("gfp", Gfp.named, "class of a map's requests where the trace does not tell: atomic, kernel, ..."),
     "accesses": Key("accesses", _choice(("none", "rule", "late")), "device accesses a what-if run makes up"),
     "accesses.late_us": Key("late_us", _natural(1), "how long after an unmap a late device still comes"),
+    "sg.boundary": Key(
+        "sg_boundary", _boundary, "segment boundary of all devices, such as 64K; as recorded if not set"
+    ),
     "costs": Key("costs", str, "a file with model times that replace some of the standard ones"),
     "pressure": Key("pressure", str, "a file that says who takes memory when, from the last attach on"),
     "preset": Key("preset", lambda name: find_preset(name).name, "a system by name; other settings go over it"),

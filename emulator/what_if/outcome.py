@@ -64,6 +64,7 @@ class Outcome:
         "of the address windows at the end: pages, occupied pages, largest free run (the smallest of all windows)"
     )
     bytes_copied: int = _metric("bytes that bouncing copied")
+    bytes_padded: int = _metric("bytes mapped that no driver passed, for lists to meet a segment boundary")
     worker_wakeups: int = _metric("times a background worker was woken")
     waits: Mapping[str, int] = _metric("what waiting and trying again came to; see the driver reactions")
     deadlocks: Sequence[str] = _metric("who waits for what that nothing can bring any more")

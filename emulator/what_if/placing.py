@@ -46,6 +46,7 @@ class Placing:
     ) -> None:
         self.occupancy = Occupancy(machine.layer.shape.levels)
         self.unknown_access = 0
+        self.boundary = 0  # pages: ranges are aligned so that a list laid out for it meets it
         self._ops, self._buffers, self._machine, self._spaces = ops, buffers, machine, spaces
         self._layer, self._supply = machine.layer, machine.supply
         self._bouncer, self._meter = bouncer, meter
@@ -100,7 +101,9 @@ class Placing:
         if window is None:
             self._buffers.address[buffer] = self._ops.buffer_start[buffer]
             return True
-        address = window.allocate(self._ops.buffer_size[buffer] >> PAGE_SHIFT, cpu=self._ops.cpu[op])
+        pages = self._ops.buffer_size[buffer] >> PAGE_SHIFT
+        align = min(1 << (pages - 1).bit_length(), self.boundary) if self.boundary else 1
+        address = window.allocate(pages, cpu=self._ops.cpu[op], align=align)
         if address is None:
             return False
         self._buffers.address[buffer] = address

@@ -30,6 +30,7 @@ from emulator.trace.columns import NO_SOURCE
 from emulator.trace.event import GFP_CLASSES, Kind
 from emulator.trace.trace import Trace
 from emulator.what_if.accesses import LATE, DeviceAccess, Devices, planned
+from emulator.what_if.boundary import with_boundary
 from emulator.what_if.buffers import UNPLACED, Buffers
 from emulator.what_if.gauges import Gauges
 from emulator.what_if.operations import Operations, Prepared
@@ -38,7 +39,7 @@ from emulator.what_if.placing import Placing
 from emulator.what_if.spaces import RECORDED, Spaces
 from emulator.what_if.swap_disk import SwapDisk
 from emulator.what_if.waiting import Refusal, Waiter, WaitList
-from pagetables.address import PAGE_SIZE, SourceId
+from pagetables.address import PAGE_SHIFT, PAGE_SIZE, SourceId
 from pagetables.errors import MappingError
 from pagetables.request import Permissions
 
@@ -57,7 +58,9 @@ class Runner:
     ) -> None:
         prepared = trace if isinstance(trace, Prepared) else Prepared.of(trace)
         trace = prepared.trace
-        self.trace, self.ledger, self.ops = trace, prepared.ledger, prepared.ops
+        self.trace, self.ledger = trace, prepared.ledger
+        self.ops, self.padding = with_boundary(prepared.ops, settings.sg_boundary)
+        self.padded = 0  # bytes mapped that nobody passed
         self.buffers = Buffers(self.ops, settings.iova != RECORDED)
         self.settings = _fitted(settings, trace)
         self.machine = Machine(self.settings, needed_ram(trace.columns))
@@ -87,6 +90,7 @@ class Runner:
                 source.append(partial(self.waiting.news, "bounce"))
         always = Permissions.R if self.trace.kernel_rule == "6.x" else Permissions.NONE
         self.placing = Placing(self.ops, self.buffers, machine, self.spaces, self.bouncer, self.meter, always)
+        self.placing.boundary = settings.sg_boundary >> PAGE_SHIFT
         self.gfp = _classes(self.trace, self.ops, settings.gfp)
         statistics = machine.zone.statistics
         self.before = {"calls": dict(statistics.calls), "refused": dict(statistics.refused)}  # by filling the pools
@@ -169,6 +173,7 @@ class Runner:
         meter.take()  # what went on in the background is nobody's latency
         waits = meter.counts["invalidate.wait"]
         refusal = self.placing.map(op)
+        self.padded += 0 if refusal else self.padding.get(op, 0)
         if meter.counts["invalidate.wait"] != waits:
             self._stand_in_line(self.ops.cpu[op])
         return refusal, meter.take()

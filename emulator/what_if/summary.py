@@ -66,6 +66,7 @@ def _outcome(run: Runner, elapsed: float) -> Outcome:
         freed_before_flush=window.pages_freed_early,
         window=_window(_allocators(run)),
         bytes_copied=run.bouncer.statistics.bytes_copied if run.bouncer is not None else 0,
+        bytes_padded=run.padded,
         worker_wakeups=machine.supply.statistics.wakeups,
         waits=run.reaction.statistics.as_dict(),
         deadlocks=tuple(run.waiting.deadlocks),

@@ -10,12 +10,17 @@ from emulator.profile import load_profile
 from emulator.replay import Replay
 from emulator.settings import Settings
 from emulator.what_if import run
+from emulator.what_if.boundary import with_boundary
 from emulator.what_if.operations import operations
 from emulator.what_if.runner import Runner
-from pagetables.address import format_source_id
-from tests.scripts import DISK, MAP, NIC, Script
+from emulator.what_if.summary import summary
+from pagetables.address import Iova, format_source_id, parse_source_id
+from pagetables.errors import InputError
+from pagetables.request import Access, Request
+from tests.scripts import DISK, MAP, NIC, UNMAP, Script
 
 PAGE = 4096
+LATER = 1_000_000
 FEW_IDS = "alder-lake"  # CAP.ND of 2: 256 domain-ids, two of them reserved
 
 
@@ -82,3 +87,67 @@ def test_a_unit_that_must_hear_of_maps_hears_once_of_a_list(engine, monkeypatch)
     before = runner.machine.driver.counts.as_dict()["page"]
     runner.run()
     assert runner.machine.driver.counts.as_dict()["page"] - before == 3, "two maps, one unmap"
+
+
+def long_list() -> Script:
+    """Three runs of 40 KiB each, one list, then a page of its own; all unmapped."""
+    script = Script().attach()
+    for number in range(3):
+        script.map(0x10_0000 + number * 10 * PAGE, 0x100_0000 * (number + 1), 10 * PAGE)
+    return script.map(0x4000, 0x900_0000).wait(LATER).unmap(0x10_0000, 30 * PAGE).unmap(0x4000)
+
+
+def test_a_list_for_a_boundary_starts_behind_it_and_maps_what_nobody_passed():
+    ops, padding = with_boundary(operations(long_list().trace().columns), 64 << 10)
+    (op,) = padding
+    assert padding == {op: (6 + 6) * PAGE}
+    first = ops.first[op]
+    assert ops.piece_size[first : first + 3] == [16 * PAGE, 16 * PAGE, 10 * PAGE]
+    assert ops.piece_offset[first : first + 3] == [0, 16 * PAGE, 32 * PAGE]
+    assert [ops.size[index] for index in range(len(ops)) if ops.kind[index] in (MAP, UNMAP)] == [
+        42 * PAGE,
+        PAGE,
+        42 * PAGE,
+        PAGE,
+    ]
+    assert ops.buffer_size == [42 * PAGE, PAGE]
+
+
+def test_a_list_that_meets_its_boundary_or_is_taken_apart_stays_as_recorded():
+    recorded = operations(long_list().trace().columns)
+    assert with_boundary(recorded, 0) == (recorded, {})
+    assert with_boundary(recorded, 1 << 20) == (recorded, {})
+    apart = Script().attach().map(0x1_0000, 0x100_0000, 10 * PAGE).map(0x1_A000, 0x200_0000, 10 * PAGE)
+    apart.unmap(0x1_0000, 20 * PAGE).map(0x9_0000, 0x300_0000)
+    halves = Script().attach().map(0x1_0000, 0x100_0000, 20 * PAGE).unmap(0x1_0000, PAGE).unmap(0x1_1000, 19 * PAGE)
+    for script, lists in ((apart, 1), (halves, 0)):
+        assert len(with_boundary(operations(script.trace().columns), 64 << 10)[1]) == lists
+
+
+@pytest.mark.parametrize("preset", ["linux-7", "prealloc-worker", "gart"])
+def test_no_run_of_a_list_crosses_the_boundary_on_the_unit(engine, preset):
+    values = {"engine": engine.name, "preset": preset, "sg.boundary": "64K"}
+    runner = Runner(long_list().trace(), Settings.of(values))
+    found: list[int] = []
+
+    def look() -> None:
+        start = runner.buffers.address[0]
+        assert start % (64 << 10) == 0
+        for offset in (9 * PAGE, 10 * PAGE, 25 * PAGE, 41 * PAGE):
+            request = Request(parse_source_id(NIC), Iova(start + offset), Access.READ)
+            found.append(runner.machine.unit.translate(request).gpa)
+
+    runner.machine.clock.after(LATER // 2, look)
+    runner.run()
+    ends = [0x100_0000 + 9 * PAGE, 0x200_0000 + 9 * PAGE, 0x300_0000 + 9 * PAGE]
+    assert found == [ends[0], ends[0] + PAGE, *ends[1:]], "the second is memory behind the run, which nobody passed"
+    outcome = summary(runner, 1.0)
+    assert (outcome.bytes_padded, outcome.unmaps, outcome.live_bytes) == (12 * PAGE, 2, 0)
+
+
+def test_a_boundary_needs_an_allocator_and_is_a_power_of_two():
+    with pytest.raises(InputError, match=r"sg\.boundary needs an address allocator"):
+        Settings.of({"sg.boundary": "64K"})
+    with pytest.raises(InputError, match="expected a power of two"):
+        Settings.of({"iova": "rbtree", "sg.boundary": "48K"})
+    assert Settings.of({"iova": "rbtree", "sg.boundary": "0"}).sg_boundary == 0
