@@ -49,6 +49,7 @@ _KEYS = (
 _UNIT_KEYS = ("id", "base", "profile", "options", "scope", "proximity")
 _MOST_PROCESSORS = 255
 _SIDP_FLAGS = 0b11111
+_INTERRUPT_RANGE = (0xFEE0_0000, 1 << 20)
 
 
 class _Claim(NamedTuple):
@@ -129,9 +130,10 @@ def _add_units(machine: SystemMachine, top: Section) -> None:
 def _check_base(machine: SystemMachine, where: str, base: int, taken: list[_Claim]) -> None:
     if base % PAGE_SIZE:
         raise InputError(f"{where}: {base:#x} is not the start of a page")
-    for start, size in machine.memory.regions:
+    taken_already = [("RAM", *region) for region in machine.memory.regions]
+    for what, start, size in [*taken_already, ("the interrupt range", *_INTERRUPT_RANGE)]:
         if start <= base < start + size:
-            raise InputError(f"{where}: there is RAM at {base:#x}: registers need a page of their own")
+            raise InputError(f"{where}: there is {what} at {base:#x}: registers need a page of their own")
     for other in taken:
         if other.base == base:
             raise InputError(f"{where}: {base:#x} is the base of {other.where} already")
@@ -170,7 +172,10 @@ def _platform(machine: SystemMachine, top: Section) -> None:
         size = _blaming(section.where("size"), parse_size, str(section.value("size")))
         if base % PAGE_SIZE or size % PAGE_SIZE or not size:
             raise InputError(f"{where}: expected whole pages, got {size:#x} bytes at {base:#x}")
-        platform.reserved.append(ReservedMemory(base, base + size - 1, tuple(_scopes(machine, section, "devices"))))
+        devices = tuple(_scopes(machine, section, "devices"))
+        if not devices:
+            raise InputError(f"{section.where('devices')}: expected the devices that the memory is reserved for")
+        platform.reserved.append(ReservedMemory(base, base + size - 1, devices))
     if top.value("atsr") == "all":
         ports = machine.root_bus.functions.values()
         platform.ats_ports = [scope_of(port) for port in ports if _is_port(port)]

@@ -150,6 +150,8 @@ def test_without_firmware_nothing_is_numbered_or_placed() -> None:
         ),
         ("units: [{base: 0xfed90000, options: cm=on}]", r"m.yaml: units\[0\]: Property 'intel-iommu.cm' not found"),
         ("rmrr: [{base: 0x1000, size: 100}]", r"m.yaml: rmrr\[0\]: expected whole pages, got 0x64 bytes at 0x1000"),
+        ("units: [{base: 0xfee00000}]", r"m.yaml: units\[0\].base: there is the interrupt range at 0xfee00000"),
+        ("rmrr: [{base: 0x1000, size: 4K}]", r"m.yaml: rmrr\[0\].devices: expected the devices"),
         ("rmrr: [{base: 0x1000}]", r"m.yaml: rmrr\[0\].size: "),
         (
             "sidp: [{device: gpu, flags: 99}]\n" + DEVICES,
