@@ -14,11 +14,11 @@ from typing import Any
 
 __all__ = ["BadJson", "JsonStream"]
 
-_LONGEST = 1 << 26
+_LONGEST = 1 << 24
 _DEEPEST = 500
 _RESTART = 0xFF
 _TOKEN = re.compile(rb'"(?:[^"\\\n]|\\[^\n])*"|[{}\[\]]|\xff|"[^\n]*\n|[^\s"{}\[\]\xff]+')
-_OPEN, _CLOSE = b"{[", b"}]"
+_SPACE = re.compile(rb"\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,13 @@ class JsonStream:
             self._restart(len(self._buffer))
 
     def _next(self) -> re.Match[bytes] | None:
-        found = _TOKEN.search(self._buffer, self._scanned)
-        if found is None:
-            if not self._depth and b'"' not in self._buffer[self._scanned :]:
-                self._restart(len(self._buffer))
+        space = _SPACE.match(self._buffer, self._scanned)
+        start = self._scanned if space is None else space.end()
+        found = _TOKEN.match(self._buffer, start)
+        if found is None:  # nothing more, or a string that goes on in what comes next
+            self._scanned = start
+            if not self._depth:
+                self._restart(start)
             return None
         # A word at the very end may go on in what comes next; brackets and whole strings do not.
         is_word = found[0][0] not in b'{}[]"\xff'
