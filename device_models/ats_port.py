@@ -141,6 +141,12 @@ class AtsPort:
         self.forget()
         self.unit()
 
+    def detach(self) -> None:
+        """The function leaves: no unit knows the port, nobody waits."""
+        self.forget()
+        self.tlb.clear()
+        self._attach(None)
+
     def forget(self) -> None:
         """Stop waiting for page group responses: those still to come answer nobody."""
         for group in self._groups.values():

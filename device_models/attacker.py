@@ -87,6 +87,12 @@ class Attacker(PciFunction):
         self.port.reset()
         self.registers = dict.fromkeys(_REGISTERS.values(), 0)
 
+    def unrealize(self) -> None:
+        """Units hear of it no more."""
+        if hasattr(self, "port"):
+            self.port.detach()
+        super().unrealize()
+
     # -- attacks ------------------------------------------------------------------------------------------------------
 
     def scan(

@@ -13,10 +13,10 @@ BAR 0 is 16 KiB: registers of 8 bytes (halves may be accessed alone), the MSI-X 
     38h  FaultAddress  where the last failure was
     40h  Counters      translation requests, device-TLB hits, page requests, invalidations
 
-A descriptor takes `latency` ns and then runs page by page. With ATS on each page is translated first, by the
-device-TLB or by a translation request, and accessed with a translated request; where the right is missing and PRI is
-on, the page is asked for, the engine waits for the response and tries again, `retries` times. Then the completion
-record is written (in the descriptor's name) and the interrupt sent.
+A descriptor takes `latency` ns and then runs page by page, each in `page-latency` ns. With ATS on each page is
+translated first, by the device-TLB or by a translation request, and accessed with a translated request; where the
+right is missing and PRI is on, the page is asked for, the engine waits for the response and tries again, `retries`
+times. Then the completion record is written (in the descriptor's name) and the interrupt sent.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class DmaEngine(PciFunction):
     retries = Unsigned(8, 3, "how often a page is asked for")
     patience = Unsigned(64, 0, "ns to wait for a page, 0 for ever")
     latency = Unsigned(64, 1000, "ns that a descriptor takes, 1 at least")
+    page_latency = Unsigned(64, 100, "ns that each page of it takes besides, 1 at least")
     answer_after = Unsigned(64, 0, "ns that an invalidation takes")
     invalidations = invalidations_property()
 
@@ -129,7 +130,7 @@ class DmaEngine(PciFunction):
         """What is under way does not happen."""
         if hasattr(self, "process"):
             self.process.abandon()
-            self.port.forget()
+            self.port.detach()
         super().unrealize()
 
     def _forget(self) -> None:
@@ -256,6 +257,7 @@ class DmaEngine(PciFunction):
                 at = _difference(data, moved)
                 return done + at, _End(Outcome.DIFFERENT, to + at)
             done += size
+            yield pause(self.machine.clock, max(self.page_latency, 1))
         return done, _End()
 
     def _source(self, job: Descriptor, space: Space, done: int, size: int) -> Work[bytes | AccessFailure]:

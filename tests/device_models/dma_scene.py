@@ -46,13 +46,25 @@ class MachineBench(AtsBench):
     """A bench whose unit and memory are a machine's, with one function at 00:02.0."""
 
     def __init__(
-        self, device: str, engine: Engine | str = "python", profile: str = "spec", options: str = "", unit: str = ""
+        self,
+        device: str,
+        engine: Engine | str = "python",
+        profile: str = "spec",
+        options: str = "",
+        unit: str = "",
+        root_port: str = "",
     ) -> None:
         self.machine = SystemMachine(profile, memory_size=64 << 20, engine=engine)
         self.unit = self.machine.add_device(f"intel-iommu{unit}").unit
         self.memory = self.machine.memory
         self.slot, self.status, self._next_table, self._levels = 16, 0, 0x20_0000, {}
-        self.function = self.machine.add_device(f"{device},addr=2{options}")
+        if root_port:
+            port = self.machine.add_device(f"pcie-root-port,id={root_port},addr=4")
+            for offset, value in ((0x18, 0x02_0200), (0x20, 0xEFF0_E000), (4, 6)):
+                port.config_write(offset, 4, value)
+        self.function = self.machine.add_device(
+            f"{device},bus={root_port}{options}" if root_port else f"{device},addr=2{options}"
+        )
         self.config(0x10, BAR)
         self.config(4, 6)
 
@@ -90,9 +102,9 @@ class EngineBench(MachineBench):
     """The function is a DMA engine, with software that drives it."""
 
     def __init__(
-        self, engine: Engine | str = "python", profile: str = "spec", options: str = "", unit: str = ""
+        self, engine: Engine | str = "python", profile: str = "spec", options: str = "", unit: str = "", **more
     ) -> None:
-        super().__init__("dma-engine", engine, profile, options, unit)
+        super().__init__("dma-engine", engine, profile, options, unit, **more)
         assert isinstance(self.function, DmaEngine)
         self.dma = self.function
         self.ring = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
@@ -175,6 +176,18 @@ def test_each_descriptor_takes_its_latency() -> None:
     assert not bench.get(ENGINE_STATUS) & RUNNING
 
 
+def test_each_page_takes_its_time_too() -> None:
+    bench = EngineBench(options=",latency=500,page-latency=70")
+    bench.start()
+    bench.push(descriptor(FILL, 1, 0x5FF8, 0x1010, RECORD, record=RECORDS))
+    bench.settle(500 + 69)
+    assert bench.memory.read(0x5FF8, 16) == (1).to_bytes(8, "little") + bytes(8)
+    bench.settle(1)
+    assert bench.qword(0x6FF8) == 1
+    bench.settle(10_000)
+    assert bench.record().time == 500 + 3 * 70
+
+
 def test_a_reset_ends_what_is_under_way(plain: EngineBench) -> None:
     plain.push(descriptor(FILL, 1, 0x5000, 8))
     plain.set(CONTROL, 2)
@@ -237,6 +250,31 @@ def test_software_finds_the_capabilities_and_they_can_be_left_out() -> None:
     assert bare.run(descriptor(COPY, 0x5000, 0x6000, 8, pasid=1)) == (NOT_ENABLED, 0)
     with pytest.raises(OptionError, match="does not accept value 'maybe'"):
         bare.machine.add_device("dma-engine,invalidations=maybe")
+
+
+def test_nothing_that_a_program_writes_breaks_the_engine(engine: Engine) -> None:
+    for seed in range(8):
+        chance = random.Random(seed)
+        bench = EngineBench(engine)
+        table = bench.table()
+        bench.identity(table, RING, 4)
+        bench.ats_legacy(table)
+        bench.switch_on(pasid=True, pages=4)
+        bench.memory.write(RING, chance.randbytes(0x1000))
+        for slot in range(0, 64, 2):
+            bench.memory.write(RING + 64 * slot, bytes([chance.randrange(4)]) + chance.randbytes(1) + bytes(6))
+        for _ in range(200):
+            offset, size = 4 * chance.randrange(20), chance.choice((4, 8))
+            bench.set(offset, chance.getrandbits(8 * size) & chance.choice((0xF, -1)), size)
+            if chance.random() < 0.5:
+                bench.set(RING_BASE, RING | chance.randrange(7))
+                bench.set(TAIL, chance.randrange(128))
+                bench.set(CONTROL, 1)
+            if chance.random() < 0.1:
+                bench.config(chance.randrange(0x100, 0x140), chance.getrandbits(16), 2)
+            bench.settle(chance.randrange(5000))
+        bench.set(CONTROL, 2)
+        assert bench.get(ENGINE_STATUS) == 0
 
 
 # -- interrupts
