@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options import json_option
+from cli.reading import read
 from cli.render import emit_json, progress
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ DONE, NONE_FOUND = 0, 1
 @click.option(
     "--pressure", "scripts", metavar="FILE", multiple=True, help="Each run under this script. May be repeated."
 )
+@click.option("--accesses", metavar="LOG", help="Device accesses of all runs: QEMU's vtd_* log of the traced guest.")
 @click.option("--jobs", metavar="N", type=click.IntRange(1), help="Processes; as many as processors if not given.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on a Dask cluster, such as tcp://10.0.0.1:8786.")
 @click.option("--find-minimum", "key", metavar="KEY", help="The smallest value of a setting without a failed map.")
@@ -44,6 +46,7 @@ def command(
     assigned: tuple[str, ...],
     machine: Path | None,
     scripts: tuple[str, ...],
+    accesses: str | None,
     jobs: int | None,
     scheduler: str | None,
     key: str | None,
@@ -76,7 +79,7 @@ def command(
     if html is not None and not os.path.isdir(folder := os.path.dirname(os.path.abspath(html))):
         raise click.UsageError(f"--html {html}: there is no folder {folder}")
     chosen = _candidates(presets, grid, assigned, machine, scripts)
-    trace = _read(traces)
+    trace, _ = read(traces, accesses)
     if key is not None:
         return _minimum(trace, chosen, key, jobs, scheduler, as_json)
     from emulator.compare import RunTask
@@ -112,20 +115,6 @@ def _candidates(
     for script in scripts:
         load_script(script)  # a mistake in it is told before anything runs
     return candidates(names, grid_points(grid) if grid else (), values, scripts)
-
-
-def _read(paths: tuple[str, ...]) -> Trace:
-    from emulator.trace import read_traces
-
-    with progress("reading", None) as done:
-        before = 0
-
-        def tell(events: int) -> None:
-            nonlocal before
-            done(events - before)
-            before = events
-
-        return read_traces(paths, tell)
 
 
 def _run(trace: Trace, tasks: Sequence[Any], jobs: int | None, scheduler: str | None, rows: int | None) -> list[Any]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.options import json_option
+from cli.reading import read
 from cli.render import emit_json, progress
 
 if TYPE_CHECKING:
     from emulator.misuse.judging import Watch
     from emulator.settings import Settings
     from emulator.trace import Trace
-    from emulator.trace.alignment import Alignment
 
 DONE, FOUND = 0, 1
 
@@ -77,7 +77,8 @@ def command(
     _check_dump(dump)
     settings = _settings(machine, assigned, axes)
     watch = Watch()
-    trace, alignment = _read(traces, until, accesses, watch)
+    trace, alignment = read(traces, accesses, watch.see)
+    trace = trace if until is None else trace.until(until)
     if settings.is_what_if:
         return _what_if(trace, settings, watch, dump, as_json)
     with progress("replaying", len(trace.columns)) as done:
@@ -127,25 +128,3 @@ def _settings(machine: Path | None, assigned: tuple[str, ...], axes: dict[str, s
     values |= assignments(assigned)
     values |= {name: value for name, value in axes.items() if value is not None}
     return Settings.of(values)
-
-
-def _read(
-    paths: tuple[str, ...], until: str | None, accesses: str | None, watch: Watch
-) -> tuple[Trace, Alignment | None]:
-    from emulator.trace import read_traces
-
-    with progress("reading", None) as done:
-        before = 0
-
-        def tell(events: int) -> None:
-            nonlocal before
-            done(events - before)
-            before = events
-
-        trace = read_traces(paths, tell, watch.see)
-    alignment = None
-    if accesses is not None:
-        from emulator.trace.alignment import merge_accesses
-
-        trace, alignment = merge_accesses(trace, accesses)
-    return trace if until is None else trace.until(until), alignment
