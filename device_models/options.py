@@ -45,7 +45,7 @@ def parse_options(text: str, implied: str = "driver") -> dict[str, str]:
 def _parse_json(text: str) -> dict[str, str]:
     try:
         given = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise OptionError(f"JSON parse error: {error}") from None
     return {str(key): _plain(value) for key, value in given.items()}
 

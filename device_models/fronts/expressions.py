@@ -1,4 +1,4 @@
-"""Numbers that a monitor's user types as expressions: `0xfed90000+4*8`, `(1<<2)` not: + - * / % & | ^ ~ and brackets.
+"""Numbers that a monitor's user types as expressions, `0xfed90000+4*8`: + - * / % & | ^ ~ and brackets.
 
 Numbers are decimal, hexadecimal after 0x and octal after 0; characters stand in quotes. As in QEMU & | and ^ bind
 tighter than + and -, and values have 64 bits.

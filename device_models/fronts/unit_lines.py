@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from device_models.pci.bus import PciBus
 from device_models.pci.function import PciFunction
+from emulator.engine import IotlbEntry
 from emulator.unit import RemappingUnit
 from pagetables.address import Iova, SourceId, format_source_id
 from pagetables.errors import InputError
@@ -14,7 +15,7 @@ from pagetables.fault import Fault
 from pagetables.images.registers import RegisterPage
 from pagetables.layouts.registers import REGISTERS, FaultRecord
 from pagetables.layouts.values import TableMode
-from pagetables.request import Access, Permissions, Request, Translation
+from pagetables.request import Access, Request, Translation
 from pagetables.source import Source, lookup
 from pagetables.step import Step
 from pagetables.walk import walk
@@ -91,15 +92,11 @@ def _cached(unit: RemappingUnit, source: Source, request: Request, outcome: Tran
     if entry is None:
         return
     gpa = entry.gpa + (request.iova & (1 << entry.page_shift) - 1)
-    stale = isinstance(outcome, Fault) or outcome.gpa != gpa or outcome.permissions != entry.permissions
+    stale = isinstance(outcome, Fault) or outcome.gpa != gpa or outcome.permissions.text() != entry.permissions.text()
     yield f"  the IOTLB has {gpa:#x} ({entry.permissions.text()}){': stale' if stale else ''}"
 
 
-def _is_for(entry: object, source: Source, request: Request) -> bool:
-    from emulator.engine import IotlbEntry
-
-    if not isinstance(entry, IotlbEntry):
-        return False
+def _is_for(entry: IotlbEntry, source: Source, request: Request) -> bool:
     tagged = (entry.source_id, entry.domain_id, entry.pasid) == (request.source_id, source.domain_id, request.pasid)
     return tagged and entry.iova >> entry.page_shift == request.iova >> entry.page_shift
 
@@ -158,7 +155,7 @@ def _cache_lines(unit: RemappingUnit) -> Iterator[str]:
             f"{format_source_id(one.source_id)} PASID {one.pasid:#x}, domain {one.domain_id}" for one in caches.pasid
         ],
         "IOTLB": [
-            f"{one.iova:#x} -> {one.gpa:#x} ({_rights(one.permissions)}, {1 << one.page_shift:#x} bytes), "
+            f"{one.iova:#x} -> {one.gpa:#x} ({one.permissions.text()}, {1 << one.page_shift:#x} bytes), "
             f"domain {one.domain_id}, {format_source_id(one.source_id)}"
             for one in caches.iotlb
         ],
@@ -172,10 +169,6 @@ def _cache_lines(unit: RemappingUnit) -> Iterator[str]:
             yield from (f"      {entry}" for entry in entries[:_LISTED])
             if len(entries) > _LISTED:
                 yield f"      and {len(entries) - _LISTED} more"
-
-
-def _rights(permissions: Permissions) -> str:
-    return permissions.text()
 
 
 def _functions(bus: PciBus) -> Iterator[PciFunction]:
