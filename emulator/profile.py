@@ -61,7 +61,7 @@ BEHAVIOURS: dict[str, str] = {
     "lost_status_is_an_error": "a wait descriptor whose status address holds no memory stops the queue",
     "ignore_interrupt_entry_fields": "reserved fields of interrupt entry invalidations are not looked at",
     "any_queue_width": "descriptors have the width that IQA.DW says in every table mode, 128 bits without ECAP.SMTS",
-    "round_queue_tail": "in a queue of 256-bit descriptors IQT[4] does not count",
+    "overlook_misaligned_tail": "in a queue of 256-bit descriptors a tail that is no multiple of 32 is overlooked",
     "ignore_mask_limit": "index masks of interrupt entry invalidations beyond ECAP.MHMV are taken",
     "ignore_upper_half": "bits 255:128 of queue descriptors are not looked at",
     "pass_pasid_descriptors": "PASID-cache and PASID-IOTLB invalidations are taken, whatever they say, and do nothing",
@@ -82,6 +82,8 @@ BEHAVIOURS: dict[str, str] = {
     "rid_pasid_without_rps": "RID_PASID of a context entry is used without ECAP.RPS",
     "ignore_transient_mapping": "bit 62 of second-stage leaves is ignored where ECAP.DT=1",
     "pasid_cache_switches": "PASID-cache invalidations have it looked at anew who passes through",
+    "trust_translated_requests": "with walk_as_qemu, translated requests pass in scalable mode; without, they are "
+    "translated again",
     "flush_on_commands": "SRTP and every change of TE empty all caches of translations",
     "ats_interrupt_range_faults": "translation requests to the interrupt range fault; else they get U=1, W=1",
 }

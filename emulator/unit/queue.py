@@ -30,6 +30,7 @@ from pagetables.memory import PhysicalMemory
 
 __all__ = ["InvalidationQueue"]
 
+_WAIT = 5  # its type
 _STOPPED = FaultStatus.iqe.mask | FaultStatus.ite.mask
 
 
@@ -88,7 +89,10 @@ class InvalidationQueue:
         behaves = registers.profile.behaves
         self._resumes, self._names_errors = not behaves("resume_on_tail_write"), not behaves("no_queue_error_record")
         self._any_width = behaves("any_queue_width")
-        self._rounds_tail = behaves("round_queue_tail")
+        self._overlooks_tail = behaves("overlook_misaligned_tail")
+        self._overlooked = 0  # the tail in force while a misaligned one is overlooked
+        self._last_type = 0  # of the descriptor fetched last
+        self._remembers = behaves("keep_queue_enabled")
         devices.settled, devices.timed_out = self._settled, self._timed_out
 
     def use_tables(self, mode: int) -> None:
@@ -129,6 +133,7 @@ class InvalidationQueue:
         if self._turn is not None and self._turn.timer is not None:
             self._turn.timer.cancel()
         self._turn = self.state = None
+        self._overlooked = 0
         self._waits.clear()
         self._postponed.clear()
         self._devices.forget_all()
@@ -138,7 +143,7 @@ class InvalidationQueue:
     def instant(self) -> bool:
         """True if descriptors are done at once and as they should, so that native code may do them."""
         odd = self._latency.descriptor or self._hooks.on_queue or self._turn or self._waits or self._postponed
-        odd = odd or not self._descriptors.plain
+        odd = odd or self._remembers or not self._descriptors.plain
         return not (odd or self._devices.busy)
 
     def run(self) -> None:
@@ -175,12 +180,8 @@ class InvalidationQueue:
 
     @property
     def ended_in_wait(self) -> bool:
-        """True if the queue is empty and the descriptor before the head is a wait."""
-        state = self.state
-        if state is None or self._head() != self._tail():
-            return False
-        before = (self._head() - state.slot) % state.size
-        return self._memory.contains(state.base + before, 1) and self._memory.read(state.base + before, 1)[0] & 0xF == 5
+        """True if the queue is empty and the descriptor fetched last, also before it was enabled, is a wait."""
+        return self.state is not None and self._head() == self._tail() and self._last_type == _WAIT
 
     def _may_fetch(self) -> bool:
         if UnitRegisters.fsts.value(self._registers) & _STOPPED or self._turn is not None:
@@ -192,7 +193,10 @@ class InvalidationQueue:
 
     def _tail(self) -> int:
         tail = UnitRegisters.iqt.value(self._registers)
-        return tail & -self.state.slot if self._rounds_tail and self.state is not None else tail
+        if self._overlooks_tail and self.state is not None:
+            self._overlooked = self._overlooked if tail % self.state.slot else tail
+            return self._overlooked
+        return tail
 
     def tail_moved(self) -> None:
         """Software wrote IQT. A tail outside the queue is an error also where it equals the head."""
@@ -231,6 +235,7 @@ class InvalidationQueue:
             raw = int.from_bytes(self._memory.read(state.base + self._head(), state.slot), "little")
         except NoMemory:
             return QueueError.FETCH_FAILED
+        self._last_type = raw & 0xF
         return self._descriptors.check(raw, state.slot)
 
     def _begin(self, word: Word) -> None:

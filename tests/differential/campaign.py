@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from tests.qemu import find_newer_qemu, find_qemu, qemu_version
 
 __all__ = ["MACHINES", "SEED", "binary_of", "compare"]
 
-SEED = random.SystemRandom().randrange(1 << 32) if os.environ.get("VTD_SEED") == "random" else int(
-    os.environ.get("VTD_SEED", "1")
+SEED = (
+    random.SystemRandom().randrange(1 << 32)
+    if os.environ.get("VTD_SEED") == "random"
+    else int(os.environ.get("VTD_SEED", "1"))
 )
 MACHINES = (
     ("7.2", ""),
@@ -50,9 +53,11 @@ def compare(scene: Scene, binary: str, number: int = 0) -> None:
     found = differences(scene, binary, engine)
     if not found:
         return
-    cut = Scene(scene.version, scene.options, scene.ops[: found[0].number + 1], scene.what)
+    cut = replace(scene, ops=scene.ops[: found[0].number + 1])
     small = shrink(cut, lambda one: bool(differences(one, binary, engine)))
     folder = Path(os.environ.get("VTD_SCENES") or tempfile.mkdtemp(prefix="vtd-scenes-"))
     path = small.save(folder)
     last = differences(small, binary, engine)
-    pytest.fail(f"{(last or found)[0]}\n{len(small.ops)} operations; replay: python -m tests.differential.replay {path}")
+    pytest.fail(
+        f"{(last or found)[0]}\n{len(small.ops)} operations; replay: python -m tests.differential.replay {path}"
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.differential.counts import COUNTS
 from tests.differential.campaign import SEED
+from tests.differential.counts import COUNTS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

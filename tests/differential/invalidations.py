@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-
 from tests.differential.scene import Scene
-from tests.differential.tables import first_entry, second_entry
 from tests.differential.writer import DATA, DATA_PAGES, LARGE, STATUS, Writer
 from tests.qemu import EDU_SOURCE
 from tests.units import (
     CCMD,
     IOTLB,
-
     IVA,
-    QIE,
-    RTADDR,
-    SRTP,
     TE,
     context_device,
     context_domain,
@@ -70,12 +64,14 @@ def scene(version: str, options: str, seed: int | str, sequences: int = SEQUENCE
 
 def _sequence(writer: Writer, queued: bool) -> None:
     draw = writer.draw
-    narrow = "aw-bits=39" in writer.scene.options or (writer.scene.version == "7.2" and "aw-bits" not in writer.scene.options)
+    narrow = "aw-bits=39" in writer.scene.options or (
+        writer.scene.version == "7.2" and "aw-bits" not in writer.scene.options
+    )
     scalable = writer.scalable
     first = scalable and writer.first_stage
     levels = 4 if first else 3 if narrow else draw.choice((3, 4))
     spaces = [_Space(writer, levels, first) for _ in range(2)]
-    attach, entry = _attached(writer, spaces, scalable, first)
+    entry = _attached(writer, spaces, scalable, first)
     for _ in range(draw.randrange(15, 30)):
         space = draw.choice(spaces)
         match draw.randrange(12):
@@ -115,7 +111,7 @@ def _attached(writer: Writer, spaces: list[_Space], scalable: bool, first: bool)
 
     writer.put(*entry(spaces[0], DOMAIN))
     writer.latch(root, int(scalable))
-    return root, entry
+    return entry
 
 
 def _invalidate(writer: Writer, space: _Space, queued: bool) -> None:

@@ -49,10 +49,11 @@ class Scene:
     options: str
     ops: list[Op] = field(default_factory=list)
     what: str = ""
+    loaded: bool = True  # the device has made a request already, which filled its buffer
 
     def to_json(self) -> str:
         """One operation a line."""
-        head = {"version": self.version, "options": self.options, "what": self.what}
+        head = {"version": self.version, "options": self.options, "what": self.what, "loaded": self.loaded}
         lines = ",\n  ".join(json.dumps(op) for op in self.ops)
         return json.dumps(head)[:-1] + f', "ops": [\n  {lines}\n]}}\n'
 
@@ -60,7 +61,7 @@ class Scene:
     def from_json(text: str) -> Scene:
         """The scene that `to_json` wrote."""
         data = json.loads(text)
-        return Scene(data["version"], data["options"], data["ops"], data["what"])
+        return Scene(data["version"], data["options"], data["ops"], data["what"], data["loaded"])
 
     def save(self, folder: Path) -> Path:
         """Write it into a file named by its content."""
@@ -96,7 +97,8 @@ class Theirs:
         self._answers: list[Answer] = []
         self._died_at: int | None = None
         self.why = ""  # it died
-        self._load()
+        if scene.loaded:
+            self._load()
 
     def close(self) -> None:
         """End the process."""
@@ -201,8 +203,9 @@ class Ours:
         self.memory = PhysicalMemory([(0, MEGABYTES << 20)])
         self.unit = RemappingUnit(self.memory, scene.profile(), engine)
         self._port = _Bus(self.unit).port(SourceId(EDU_SOURCE))
-        self._buffer = PATTERN
-        self._port.read(0x80_0000, BUFFER)  # as theirs was loaded
+        self._buffer = PATTERN if scene.loaded else bytes(BUFFER)
+        if scene.loaded:
+            self._port.read(0x80_0000, BUFFER)
 
     def run(self, ops: list[Op]) -> list[Answer]:
         """The answers, one for each operation."""
@@ -253,8 +256,6 @@ def differences(scene: Scene, binary: str, engine: Engine) -> list[Difference]:
     theirs = Theirs(scene, binary)
     try:
         answers = theirs.run(scene.ops)
-        if theirs.why:
-            print(theirs.why[:600])
     finally:
         theirs.close()
     ours = Ours(scene, engine).run(scene.ops)

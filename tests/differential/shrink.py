@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.differential.scene import Op, Scene
 
@@ -13,7 +14,7 @@ def shrink(scene: Scene, differs: Callable[[Scene], bool], tries: int = TRIES) -
     """`scene` with as few operations as can be found in so many tries (each a fresh machine)."""
 
     def still(ops: list[Op]) -> bool:
-        return differs(Scene(scene.version, scene.options, ops, scene.what))
+        return differs(replace(scene, ops=ops))
 
     ops, left = scene.ops, tries
     size = max(len(ops) // 2, 1)
@@ -29,4 +30,4 @@ def shrink(scene: Scene, differs: Callable[[Scene], bool], tries: int = TRIES) -
         if size == 1 and not smaller:
             break
         size = max(size // 2, 1)
-    return Scene(scene.version, scene.options, ops, scene.what)
+    return replace(scene, ops=ops)

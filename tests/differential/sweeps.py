@@ -93,7 +93,9 @@ def _build(writer: Writer, kind: str) -> dict[str, int]:
     scalable = kind in _SCALABLE or kind.startswith("scalable")
     first = scalable and writer.first_stage
     large = int(kind[-1]) if "large" in kind else 0
-    narrow = "aw-bits=39" in writer.scene.options or (writer.scene.version == "7.2" and "aw-bits" not in writer.scene.options)
+    narrow = "aw-bits=39" in writer.scene.options or (
+        writer.scene.version == "7.2" and "aw-bits" not in writer.scene.options
+    )
     levels = 3 if narrow and not first else 4
     iova = IOVA & (1 << 12 + 9 * levels) - 1
     found = _paging(writer, iova, levels, large or 1, first)

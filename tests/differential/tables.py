@@ -24,7 +24,9 @@ def scene(version: str, options: str, seed: int | str, rounds: int = ROUNDS) -> 
 
 
 def _levels(writer: Writer) -> int:
-    narrow = "aw-bits=39" in writer.scene.options or (writer.scene.version == "7.2" and "aw-bits" not in writer.scene.options)
+    narrow = "aw-bits=39" in writer.scene.options or (
+        writer.scene.version == "7.2" and "aw-bits" not in writer.scene.options
+    )
     return 3 if narrow else writer.draw.choice((3, 4, 4))
 
 
@@ -99,7 +101,7 @@ def _requests(writer: Writer, tables: int, levels: int, entry_of) -> None:
     draw = writer.draw
     mapped = [_leaf(writer, tables, levels, entry_of) for _ in range(draw.randrange(1, 5))]
     for _ in range(draw.randrange(2, 7)):
-        iova, inside, level = draw.choice(mapped)
+        iova, inside = draw.choice(mapped)
         size = draw.choice((8, 8, 8, 16, 200))
         offset = draw.choice((inside, inside + 0x18, inside + 0x1000 - 4, inside + draw.randrange(0, 0xE00, 8)))
         where = draw.random()
@@ -123,8 +125,8 @@ def _requests(writer: Writer, tables: int, levels: int, entry_of) -> None:
     writer.faults()
 
 
-def _leaf(writer: Writer, tables: int, levels: int, entry_of) -> tuple[int, int, int]:
-    # Its input address, an offset at which memory is, and its level.
+def _leaf(writer: Writer, tables: int, levels: int, entry_of) -> tuple[int, int]:
+    # Its input address, and an offset at which memory is.
     draw = writer.draw
     level = draw.choice((1, 1, 1, 2, 2, 3))
     width = 12 + 9 * levels - (1 if entry_of is first_entry else 0)
@@ -146,7 +148,7 @@ def _leaf(writer: Writer, tables: int, levels: int, entry_of) -> tuple[int, int,
             writer.put(at, entry_of(writer, NOWHERE if draw.random() < 0.02 else below, False, upper))
         table = writer.words[at] & 0x7F_FFFF_F000
         if not 0x20_0000 <= table < 0x80_0000:
-            return iova, inside, level
+            return iova, inside
     at = table + 8 * (iova >> (12 + 9 * (level - 1)) & 511)
     writer.put(at, entry_of(writer, gpa, True, level))
-    return iova, inside, level
+    return iova, inside

@@ -1,4 +1,4 @@
-"""A real QEMU and our unit with its profile, in step: registers, tables, invalidations, the queue, every reserved bit."""
+"""A real QEMU and our unit with its profile, in step: registers, tables, invalidations, the queue, reserved bits."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 
-from tests.differential.scene import BUFFER, Op, Scene
+from tests.differential.scene import BUFFER, Scene
 from tests.qemu import EDU_SOURCE
 from tests.units import (
     FECTL,
