@@ -111,8 +111,11 @@ class DeviceTlb:
     def fill(
         self, iova: int, word: AtsTranslationCompletion, pasid: Pasid | None = None, privileged: bool = False
     ) -> DeviceTlbEntry | None:
-        """Keep what a completion said of `iova`; None where it gave no right, or leave for untranslated access only."""
-        if word.u or not (word.r or word.w):
+        """Keep what a completion said of `iova`; None where it gave no right, or leave for untranslated access only.
+
+        A device-TLB of no capacity keeps nothing.
+        """
+        if word.u or not (word.r or word.w) or not self.capacity:
             return None
         gpa, size = page_of(word)
         entry = DeviceTlbEntry(Iova(iova & ~(size - 1)), size, gpa, pasid, privileged, word)

@@ -337,6 +337,12 @@ def test_execute_permission_is_a_hit() -> None:
     assert tlb.lookup(0x1000, Access.EXECUTE) is not None
 
 
+def test_a_device_tlb_of_no_capacity_keeps_nothing() -> None:
+    tlb = DeviceTlb(0)
+    assert tlb.fill(0x1000, AtsTranslationCompletion(0x5003)) is None
+    assert len(tlb) == 0
+
+
 def test_a_full_device_tlb_drops_what_was_used_longest_ago() -> None:
     tlb = DeviceTlb(capacity=2)
     tlb.fill(0x1000, word(0x1003))
