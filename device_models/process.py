@@ -76,12 +76,13 @@ class Process:
             self._driving = False
 
     def _drive(self) -> None:
+        # What was begun anew meanwhile has its first answer in line already.
         while self._answers and (work := self._work) is not None:
             try:
                 wait = work.send(self._answers.pop())
             except StopIteration:
                 if self._work is work:
                     self._work = None
-                return
+                continue
             if self._work is work:
                 wait(lambda answer, work=work: self._resume(work, answer))  # type: ignore[misc]

@@ -174,6 +174,13 @@ def test_a_device_that_ignores_invalidations_is_found_out(engine: Engine) -> Non
     assert len(stage.evil.port.stale) == 1
 
 
+def test_an_attacker_that_leaves_is_asked_no_more(trusted: Stage) -> None:
+    trusted.evil.harvest(0x7000, 0x8000)
+    trusted.machine.remove_device(trusted.evil)
+    trusted.submit(device_tlb(NIC, 0x7000), wait_status(STATUS, 0x77))
+    assert trusted.read(FSTS) & ITE
+
+
 def test_what_was_not_invalidated_is_not_stale(trusted: Stage) -> None:
     trusted.evil.harvest(0x7000, 0x8000)
     trusted.invalidate(device_tlb(NIC, 0x9000))

@@ -214,6 +214,15 @@ def test_a_device_that_is_removed_does_nothing_more() -> None:
     assert bench.memory.read(0x5000, 8) == bytes(8)
 
 
+@pytest.mark.parametrize("kind", ["dma-engine", "attacker"])
+def test_a_slot_that_is_taken_leaves_nothing_behind(kind: str) -> None:
+    bench = EngineBench()
+    before = len(bench.machine.devices)
+    with pytest.raises(OptionError, match="slot 2 function 0 not available"):
+        bench.machine.add_device(f"{kind},addr=2")
+    assert len(bench.machine.devices) == before
+
+
 # -- registers
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from emulator.engine import Engine
 from emulator.unit.page_requests import ResponseCode
+from pagetables.request import Access
 from tests.ats import PPR, PQH, PRO, PRS, group_response
 from tests.device_models.dma_scene import (
     ATS,
@@ -15,6 +16,7 @@ from tests.device_models.dma_scene import (
     FILL,
     NO_PAGES,
     NO_RIGHT,
+    NOTHING_THERE,
     PAGE_FAILED,
     PAGE_REFUSED,
     PAGE_TIMEOUT,
@@ -223,6 +225,59 @@ def test_a_reset_stops_waiting() -> None:
     bench.answer()
     assert bench.pri_status() & UNEXPECTED
     assert bench.memory.read(PAGE, 8) == bytes(8)
+
+
+def test_a_reset_stops_being_patient() -> None:
+    bench = Pager(options=",patience=20000")
+    bench.push(fill())
+    bench.settle(5000)
+    bench.set(8, 2)
+    bench.settle(100_000)
+    assert (bench.outcome(), bench.machine.clock.next_due) == ((0, 0), None)
+
+
+def test_bus_mastering_may_end_while_a_page_is_waited_for() -> None:
+    bench = Pager()
+    bench.waiting(fill())
+    bench.config(4, 2)
+    bench.map_first(bench.process, 0x7000, PAGE)
+    assert bench.answer() == (NOTHING_THERE, 0)
+    assert bench.qword(PAGE) == 0
+
+
+def test_a_response_to_a_device_without_page_requests_means_nothing() -> None:
+    bench = Pager(options=",pri=off", pages=0)
+    bench.answer()
+    assert bench.run(fill()) == (NO_RIGHT, 0)
+
+
+def test_a_port_that_may_not_ask_fails_at_once() -> None:
+    bench = Pager(pages=0)
+    answers: list[object] = []
+    bench.dma.port.ask_for([0x7000], Access.READ)(answers.append)
+    assert answers == [ResponseCode.FAILURE]
+    assert bench.read(PRS) == 0
+
+
+def test_as_many_groups_wait_as_software_allows() -> None:
+    bench = Pager(pages=2)
+    answers: list[object] = []
+    for page in (0x7000, 0x8000, 0x9000):
+        bench.dma.port.ask_for([page], Access.READ, pasid=5)(answers.append)
+    assert answers == [ResponseCode.FAILURE]
+    bench.invalidate(group_response(NIC, 1, 0, 5), group_response(NIC, 0, 1, 5))
+    assert answers[1:] == [ResponseCode.SUCCESS, ResponseCode.INVALID_REQUEST]
+    assert [bench.queued(number)[1] >> 3 & 0x1FF for number in range(2)] == [0, 1]
+
+
+def test_one_failure_ends_all_groups() -> None:
+    bench = Pager()
+    answers: list[object] = []
+    for page in (0x7000, 0x8000):
+        bench.dma.port.ask_for([page], Access.READ, pasid=5)(answers.append)
+    bench.invalidate(group_response(NIC, 1, 15, 5))
+    assert answers == [ResponseCode.FAILURE] * 2
+    assert bench.pri_status() & (FAILED | STOPPED) == FAILED | STOPPED
 
 
 def test_switching_ats_off_while_waiting_leaves_the_answer_unheard() -> None:
