@@ -7,7 +7,7 @@ import pytest
 from emulator.engine import Engine
 from emulator.unit.hooks import NoAnswer
 from pagetables.layouts import DeviceTlbInvalidate
-from tests.ats import EVERYTHING, ICE, ITE, PASIDE, device_tlb, pasid_device_tlb
+from tests.ats import DTE, EVERYTHING, ICE, ITE, PASIDE, device_tlb, pasid_device_tlb
 from tests.device_models.dma_scene import (
     ATS,
     BLOCKED,
@@ -304,3 +304,76 @@ def test_without_dte_nothing_is_translated(engine: Engine, low: int) -> None:
     bench.start()
     assert bench.run(fill(1)) == (NO_TRANSLATION, 0)
     assert bench.record_of_unit() == (0x44, NIC, 0)
+
+
+def test_nested_translations_lead_through_both_stages(engine: Engine) -> None:
+    bench = scalable(engine)
+    first, second = bench.table(), bench.table()
+    bench.map_first(first, 0x7000, 0x9000)
+    bench.identity(second, 0x20_0000, 64)
+    bench.map(second, 0x9000, 0x60_0000)
+    bench.pasid_entry(7, 3, 7, first, second)
+    assert bench.run(fill(7, pasid=7)) == (SUCCESS, 0)
+    assert bench.qword(0x60_0000) == 7
+    (entry,) = bench.dma.port.tlb.entries()
+    assert (entry.iova, entry.gpa, entry.pasid) == (0x7000, 0x60_0000, 7)
+
+
+@pytest.mark.parametrize(
+    "profile, mode, outcome",
+    [
+        ("qemu-11.1", ",scalable-mode=on", (SUCCESS, 0)),
+        ("qemu-11.1", "", (BLOCKED, 5)),
+        ("qemu-10.0", ",x-scalable-mode=on", (BLOCKED, 5)),
+        ("qemu-7.2", "", (BLOCKED, 5)),
+    ],
+)
+def test_qemus_unit_trusts_translated_requests_in_scalable_mode_only(
+    engine: Engine, profile: str, mode: str, outcome: tuple[int, int]
+) -> None:
+    bench = EngineBench(engine, profile, unit=f",aw-bits=48,device-iotlb=on{mode}")
+    table = bench.table()
+    bench.identity(table, RING)
+    bench.map(table, 0x7000, OLD)
+    if mode:
+        bench.pasid_entry(0, 2, 9, table)
+        bench.ats_scalable(DTE)
+    else:
+        bench.ats_legacy(table)
+    bench.switch_on()
+    bench.start()
+    assert bench.run(fill(1)) == outcome
+    assert (bench.qword(OLD), bench.counters()[0]) == (int(outcome[0] == SUCCESS), 1)
+
+
+def test_qemus_unit_refuses_translated_requests_with_a_pasid_in_silence(engine: Engine) -> None:
+    bench = EngineBench(engine, "qemu-11.1", unit=",device-iotlb=on,scalable-mode=on,pasid-bits=20")
+    bench.ats_scalable(DTE | PASIDE)
+    assert bench.translated(OLD, pasid=5) == -0x0D
+    assert bench.translated(OLD) == OLD
+    assert not bench.read(FSTS) & 2
+
+
+def test_a_device_that_leaves_is_asked_no_more(engine: Engine) -> None:
+    bench, _ = legacy(engine)
+    bench.run(fill(1))
+    bench.machine.remove_device(bench.dma)
+    bench.submit(device_tlb(NIC, 0x7000), wait_status(STATUS, 0x77))
+    assert bench.read(FSTS) & ITE
+
+
+def test_behind_a_root_port_the_requester_has_the_number_of_its_bus(engine: Engine) -> None:
+    bench = EngineBench(engine, root_port="p1")
+    assert bench.dma.source_id == 0x0200
+    table = bench.table()
+    bench.identity(table, RING)
+    bench.map(table, 0x7000, OLD)
+    bench.ats_legacy(table)
+    bench.start_queue()
+    bench.put(0x10_0000 + 16 * 2, 0x10_1001, 0)
+    bench.put(0x10_1000, table | 5, 5 << 8 | 2)
+    bench.switch_on()
+    bench.start()
+    assert bench.run(fill(1)) == (SUCCESS, 0)
+    bench.invalidate(device_tlb(0x0200, 0x7000))
+    assert (bench.qword(OLD), len(bench.dma.port.tlb)) == (1, 0)

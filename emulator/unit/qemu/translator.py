@@ -20,7 +20,7 @@ from emulator.unit.source_caches import ContextCacheEntry, PasidCacheEntry, Sour
 from pagetables.address import PAGE_SHIFT, Gpa, Iova, SourceId
 from pagetables.fault import Fault, FaultReason
 from pagetables.memory import PhysicalMemory
-from pagetables.request import Permissions, Request, Translation
+from pagetables.request import AddressType, Permissions, Request, Translation
 from pagetables.source import ContextEntry, Source, TranslationType
 
 __all__ = ["QemuTranslator"]
@@ -40,6 +40,7 @@ class QemuTranslator(SourceCaches):
         ignores_tm = bool(profile.capabilities.ecap.dt) and profile.behaves("ignore_transient_mapping")
         self._tables = TableReader(memory, profile.capabilities, ignores_tm)
         self._strays = profile.behaves("record_rid_pasid")
+        self._trusts = profile.behaves("trust_translated_requests")
         self._looks_anew = profile.behaves("pasid_cache_switches")
         self._entries: dict[_Requester, ContextEntry] = {}
         self._passing: set[_Requester] = set()
@@ -53,6 +54,8 @@ class QemuTranslator(SourceCaches):
         """Where a request goes, or why it is blocked."""
         who = (request.source_id, request.pasid)
         self.meet(request)
+        if self._trusts and self._is_translated(request):
+            return _passed(request) if request.pasid is None else _untold(request)
         if who in self._passing:
             return _passed(request)
         if not self._reader.scalable(self._root()) or request.pasid is not None:
@@ -66,6 +69,9 @@ class QemuTranslator(SourceCaches):
             self._passing.add(who)
             return _passed(request)
         return self.look(source, request)
+
+    def _is_translated(self, request: Request) -> bool:
+        return request.address_type is AddressType.TRANSLATED and self._reader.scalable(self._root())
 
     def look(self, source: Source, request: Request) -> Translation | Fault:
         """What the IOTLB, or else the tables of `source`, say."""
@@ -170,6 +176,11 @@ class QemuTranslator(SourceCaches):
 
 def _passed(request: Request) -> Translation:
     return Translation(Gpa(request.iova), PAGE_SHIFT, Permissions.R | Permissions.W | Permissions.X)
+
+
+def _untold(request: Request) -> Fault:
+    # A translated request with a PASID fails, and nothing is recorded.
+    return Fault(FaultReason.TRANSLATION_TYPE_BLOCKED, request, silent=True)
 
 
 def _answer(entry: IotlbEntry, request: Request) -> Translation | Fault:
