@@ -90,6 +90,10 @@ def _rows(outcome: Outcome) -> Iterable[tuple[str, str]]:
         yield "window", f"largest free run {run}, {human_size(outcome.window['occupied'] << 12)} occupied"
     if outcome.bytes_copied:
         yield "bounced", f"{human_size(outcome.bytes_copied)} copied"
+    if outcome.bytes_padded:
+        yield "padding", f"{human_size(outcome.bytes_padded)} mapped that no driver passed"
+    if outcome.requests:
+        yield "requests", _requests(outcome.requests)
     if outcome.waits["retries"]:
         yield "waiting", _waits(outcome)
     yield "live at the end", f"{count(outcome.live_mappings, 'mapping')}, {human_size(outcome.live_bytes)}"
@@ -101,6 +105,11 @@ def _maps(outcome: Outcome) -> str:
     if any(outcome.failed.values()):
         text += f"; failed for want of {failed}"
     return text + (f"; refused: {_named(outcome.refused)}" if outcome.refused else "")
+
+
+def _requests(numbers: Mapping[str, int]) -> str:
+    told = f"{numbers['submitted']:,} submitted, {numbers['failed']:,} failed; "
+    return told + f"descriptors: {numbers['live_highest']:,} live at most, of {numbers['descriptors']:,}"
 
 
 def _unmaps(outcome: Outcome) -> str:

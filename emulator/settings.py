@@ -16,6 +16,7 @@ from emulator.engine import ENGINES
 from emulator.mapping.driver import Mode
 from emulator.mapping.flush.policy import waits_for_allocator
 from emulator.mapping.pressure import Gfp
+from emulator.mapping.uhci import LONGEST_PACKET
 from emulator.presets import AXES, find_preset, with_preset
 from pagetables.address import PAGE_SIZE, parse_number
 from pagetables.errors import InputError, near
@@ -52,6 +53,10 @@ class Settings:
     accesses: str = "none"
     late_us: int = 5
     sg_boundary: int = 0
+    requests: str = "none"
+    requests_packet: int = 64
+    requests_reserve: int = 0
+    requests_gfp: Gfp = Gfp.ATOMIC
     costs: str | None = None
     pressure: str | None = None
     preset: str | None = None
@@ -84,8 +89,9 @@ class Settings:
     def is_what_if(self) -> bool:
         """Whether something is set that only a what-if run does: a preset, addresses, bounces, reactions, accesses."""
         files = (self.costs, self.pressure)
-        own = (self.preset, self.iova, self.bounce, self.reaction, self.window, self.gfp, self.accesses, files)
-        return own != (None, "recorded", "none", "fail", "per-domain", Gfp.ATOMIC, "none", (None, None))
+        made_up = (self.accesses, self.requests)
+        own = (self.preset, self.iova, self.bounce, self.reaction, self.window, self.gfp, made_up, files)
+        return own != (None, "recorded", "none", "fail", "per-domain", Gfp.ATOMIC, ("none", "none"), (None, None))
 
     def _checked(self) -> Settings:
         if self.stage is Stage.FIRST and self.mode is Mode.LEGACY:
@@ -196,6 +202,13 @@ def _pages(text: str) -> int:
     return size
 
 
+def _packet(text: str) -> int:
+    size = parse_number(text)
+    if not 1 <= size <= LONGEST_PACKET:
+        raise InputError(f"expected 1 to {LONGEST_PACKET}")
+    return size
+
+
 def _boundary(text: str) -> int:
     size = parse_size(text)
     if size & (size - 1) or 0 < size < PAGE_SIZE:
@@ -245,6 +258,12 @@ KEYS: dict[str, Key] = {
     "sg.boundary": Key(
         "sg_boundary", _boundary, "segment boundary of all devices, such as 64K; as recorded if not set"
     ),
+    "requests": Key(
+        "requests", _choice(("none", "uhci")), "what a request takes besides its mapping: uhci descriptors"
+    ),
+    "requests.packet": Key("requests_packet", _packet, "bytes of a packet: one descriptor each"),
+    "requests.reserve": Key("requests_reserve", _natural(), "descriptors that are had from the start"),
+    "requests.gfp": Key("requests_gfp", Gfp.named, "the class in which more are asked for"),
     "costs": Key("costs", str, "a file with model times that replace some of the standard ones"),
     "pressure": Key("pressure", str, "a file that says who takes memory when, from the last attach on"),
     "preset": Key("preset", lambda name: find_preset(name).name, "a system by name; other settings go over it"),

@@ -20,10 +20,11 @@ from emulator.mapping.watermarks import Gfp
 from pagetables.address import Gpa
 from pagetables.errors import InputError
 
-__all__ = ["ENOMEM", "TD_ALIGN", "TD_SIZE", "Transfer", "Uhci", "UhciStatistics", "Urb"]
+__all__ = ["ENOMEM", "LONGEST_PACKET", "TD_ALIGN", "TD_SIZE", "Transfer", "Uhci", "UhciStatistics", "Urb"]
 
 TD_SIZE, TD_ALIGN = 64, 16
 ENOMEM = -12
+LONGEST_PACKET = 1023  # bytes: isochronous at full speed
 
 
 class Transfer(enum.Enum):
@@ -43,7 +44,7 @@ class Urb:
     zero_packet: bool = False
 
     def __post_init__(self) -> None:
-        if self.length < 0 or not 1 <= self.maxpacket <= 1023:
+        if self.length < 0 or not 1 <= self.maxpacket <= LONGEST_PACKET:
             raise InputError(f"a request of {self.length} bytes in packets of {self.maxpacket}: expected 1 to 1023")
 
     @property

@@ -17,6 +17,7 @@ from emulator.mapping.domain import Domain
 from emulator.mapping.pools.accounting import CountingSupply
 from emulator.sizing import new_tables
 from emulator.what_if.buffers import UNPLACED, Buffers
+from emulator.what_if.descriptors import Requests
 from emulator.what_if.occupancy import Occupancy
 from emulator.what_if.operations import Operations
 from emulator.what_if.spaces import Spaces
@@ -46,6 +47,7 @@ class Placing:
     ) -> None:
         self.occupancy = Occupancy(machine.layer.shape.levels)
         self.unknown_access = 0
+        self.requests: Requests | None = None
         self.boundary = 0  # pages: ranges are aligned so that a list laid out for it meets it
         self._ops, self._buffers, self._machine, self._spaces = ops, buffers, machine, spaces
         self._layer, self._supply = machine.layer, machine.supply
@@ -89,6 +91,8 @@ class Placing:
         self._forget_uses(buffer, space)
         if not buffers.live_bytes[buffer]:
             self._finish_bounces(buffer)
+            if self.requests is not None:
+                self.requests.complete(buffer)
             self._release(buffer, space, cpu)
         return True
 
@@ -141,8 +145,18 @@ class Placing:
         finally:
             supply.settle()
         self._layer.notify(domain, Iova(start), size)  # once, as iommu_map_sg does after its last piece
+        if not self._submit(op):
+            self._undo(op, domain, start, size)
+            return "descriptor", True
         self._buffers.add(ops.buffer[op], ops.offset[op], size)
         return None, True
+
+    def _submit(self, op: int) -> bool:
+        # What is never unmapped is a ring, or the firmware's: no request.
+        buffer = self._ops.buffer[op]
+        if self.requests is None or self._ops.end_ns[op] < 0 or self._buffers.direct[buffer]:
+            return True
+        return self.requests.submit(buffer, self._ops.size[op])
 
     def _map_piece(self, piece: int, op: int, domain: Domain, iova: int) -> None:
         ops = self._ops
@@ -195,5 +209,6 @@ class Placing:
             self._buffers.unmapped_at.update(((key, page), now) for page in used)
 
     def _refusal(self, cause: str) -> Refusal:
-        waits_for = {"page": self._supply.waits_for or "pages", "address": "addresses", "bounce": "bounce buffers"}
-        return Refusal(cause, waits_for.get(cause, cause))
+        waits_for = {"address": "addresses", "bounce": "bounce buffers", "descriptor": "transfer descriptors"}
+        what = self._supply.waits_for or "pages" if cause == "page" else waits_for.get(cause, cause)
+        return Refusal(cause, what)

@@ -32,6 +32,7 @@ from emulator.trace.trace import Trace
 from emulator.what_if.accesses import LATE, DeviceAccess, Devices, planned
 from emulator.what_if.boundary import with_boundary
 from emulator.what_if.buffers import UNPLACED, Buffers
+from emulator.what_if.descriptors import Requests
 from emulator.what_if.gauges import Gauges
 from emulator.what_if.operations import Operations, Prepared
 from emulator.what_if.outcome import SERIES
@@ -47,7 +48,7 @@ __all__ = ["Runner"]
 
 REPORT_EVERY = 1024
 MOST_TICKS = 50_000  # of the gauges: in longer traces they are read every second, third ... operation
-_GIVEN_UP = ("page", "address", "bounce")  # what a driver reacts to; the rest is the trace's doing
+_GIVEN_UP = ("page", "address", "bounce", "descriptor")  # what a driver reacts to; the rest is the trace's doing
 
 
 class Runner:
@@ -90,6 +91,8 @@ class Runner:
                 source.append(partial(self.waiting.news, "bounce"))
         always = Permissions.R if self.trace.kernel_rule == "6.x" else Permissions.NONE
         self.placing = Placing(self.ops, self.buffers, machine, self.spaces, self.bouncer, self.meter, always)
+        self.requests = self._requested()
+        self.placing.requests = self.requests
         self.placing.boundary = settings.sg_boundary >> PAGE_SHIFT
         self.gfp = _classes(self.trace, self.ops, settings.gfp)
         statistics = machine.zone.statistics
@@ -103,6 +106,13 @@ class Runner:
             self.waiting.news("address")
 
         machine.policy.flushed = hear
+
+    def _requested(self) -> Requests | None:
+        settings, zone = self.settings, self.machine.zone
+        if settings.requests == "none":
+            return None
+        zone.on_available.append(partial(self.waiting.news, "descriptor"))
+        return Requests(zone, self.meter, settings.requests_packet, settings.requests_reserve, settings.requests_gfp)
 
     def _pressed(self) -> PressureRun | None:
         if self.settings.pressure is None:
@@ -216,7 +226,7 @@ class Runner:
             self._stand_in_line(self.ops.cpu[op])
         self.unmaps += 1
         self.unmap_ns.append(meter.take())
-        self.waiting.news("address", "bounce")
+        self.waiting.news("address", "bounce", "descriptor")
 
     def _stand_in_line(self, cpu: int) -> None:
         # The queue has one lock: who submits waits for every other CPU whose submission is not done. A CPU waits for

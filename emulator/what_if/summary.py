@@ -70,6 +70,7 @@ def _outcome(run: Runner, elapsed: float) -> Outcome:
         worker_wakeups=machine.supply.statistics.wakeups,
         waits=run.reaction.statistics.as_dict(),
         deadlocks=tuple(run.waiting.deadlocks),
+        requests={} if run.requests is None else run.requests.as_dict(),
         pressure={} if run.pressure is None else run.pressure.as_dict(),
         supply={"name": machine.supply.name, **machine.supply.statistics.as_dict()},
         allocator=_summed([allocator.statistics.as_dict() for allocator in _allocators(run)]),

@@ -151,3 +151,61 @@ def test_a_boundary_needs_an_allocator_and_is_a_power_of_two():
     with pytest.raises(InputError, match="expected a power of two"):
         Settings.of({"iova": "rbtree", "sg.boundary": "48K"})
     assert Settings.of({"iova": "rbtree", "sg.boundary": "0"}).sg_boundary == 0
+
+
+def transfers(number: int) -> Script:
+    """Transfers of 16 KiB, each unmapped before the next, and a ring that stays."""
+    script = Script().attach(DISK).map(0x4000, 0x900_0000)
+    for turn in range(number):
+        script.map(0x10_0000, 0x100_0000 * (turn + 1), 4 * PAGE).wait(1_000_000).unmap(0x10_0000, 4 * PAGE)
+    return script
+
+
+def under_pressure(tmp_path, give_back: str = ""):
+    path = tmp_path / "full.yaml"
+    path.write_text(
+        "steps:\n  - {at: 0ms, who: others, leave: 0, kind: pinned, gfp: memalloc}\n" + give_back, encoding="utf-8"
+    )
+    return str(path)
+
+
+def test_a_request_takes_a_descriptor_for_each_packet_and_frees_them_when_it_is_unmapped(engine):
+    outcome = run(transfers(3).trace(), Settings.of({"engine": engine.name, "requests": "uhci"}))
+    assert outcome.maps_ok == 4
+    assert outcome.requests == {
+        "submitted": 3, "failed": 0, "undone": 0, "live": 0, "live_highest": 256, "descriptors": 256, "pages": 4,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("reserve", "submitted"), [(0, 0), (192, 0), (256, 3)])
+def test_under_pressure_requests_live_on_the_descriptors_in_reserve(engine, tmp_path, reserve, submitted):
+    values = {"engine": engine.name, "requests": "uhci", "requests.reserve": reserve, "pool": "respool"}
+    runner = Runner(transfers(3).trace(), Settings.of(values | {"pressure": under_pressure(tmp_path)}))
+    runner.run()
+    outcome = summary(runner, 1.0)
+    assert (outcome.requests["submitted"], outcome.failed["descriptor"]) == (submitted, 3 - submitted)
+    assert outcome.requests["undone"] == (0 if submitted else 3 * reserve)
+    assert (outcome.failed["page"], outcome.live_bytes) == (0, PAGE), "what failed is unmapped again"
+
+
+def test_a_driver_that_polls_gets_its_descriptors_when_memory_is_back(engine, tmp_path):
+    script = under_pressure(tmp_path, "  - {at: 5ms, who: others, give back: all}\n")
+    values = {"engine": engine.name, "requests": "uhci", "reaction": "requeue", "pressure": script}
+    outcome = run(transfers(1).trace(), Settings.of(values))
+    assert outcome.maps_ok == 2
+    assert outcome.waits["late_successes"] == 1
+    assert 6_000_000 <= outcome.map_ns["max"] <= 6_100_000, "the second turn of 3 ms"
+
+
+def test_who_waits_for_descriptors_for_ever_is_named(engine, tmp_path):
+    values = {"engine": engine.name, "requests": "uhci", "reaction": "poll", "pressure": under_pressure(tmp_path)}
+    (circle,) = run(transfers(1).trace(), Settings.of(values)).deadlocks
+    assert circle.startswith("1 map for ever waiting for transfer descriptors")
+
+
+def test_packets_have_the_sizes_of_usb():
+    with pytest.raises(InputError, match=r"requests\.packet=2000: expected 1 to 1023"):
+        Settings.of({"requests.packet": 2000})
+    values = {"requests": "uhci", "requests.reserve": 1_000_000, "kernel.size": "16M"}
+    with pytest.raises(InputError, match="memory does not hold 1000000 descriptors"):
+        run(transfers(1).trace(), Settings.of(values))

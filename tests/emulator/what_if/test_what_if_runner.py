@@ -313,4 +313,4 @@ def test_a_map_fails_where_no_page_is_left_to_attach_a_stand_in(engine, tmp_path
     values = {"pool": "mempool", "kernel.size": "4M", "gfp": "kernel"}  # the pool has pages, the unit gets none
     assert outcome_of(trace, engine, **values).failures == 0
     outcome = outcome_of(trace, engine, **values, pressure=str(tmp_path / "full.yaml"))
-    assert dict(outcome.failed) == {"page": 1, "address": 0, "bounce": 0}
+    assert dict(outcome.failed) == {"page": 1, "address": 0, "bounce": 0, "descriptor": 0}
