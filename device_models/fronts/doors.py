@@ -46,12 +46,15 @@ class Session(Protocol):
 class Door:
     """A place and what is spoken there. The process ends when a client of a `vital` door leaves for good.
 
-    `changed` says that `interests` may have.
+    `origin` is the option that asked for it; `changed` says that `interests` may have.
     """
 
-    def __init__(self, place: Character, open_session: Callable[[], Session], vital: bool = False) -> None:
+    def __init__(
+        self, place: Character, open_session: Callable[[], Session], origin: str = "", vital: bool = False
+    ) -> None:
         self.place = place
         self.open_session = open_session
+        self.origin = origin
         self.vital = vital
         self.listener: socket.socket | None = None
         self.session: Session | None = None

@@ -23,6 +23,7 @@ from emulator.profile import Profile, load_profile
 
 __all__ = ["stand_in"]
 
+G = TypeVar("G")
 T = TypeVar("T")
 
 _ACCELERATORS = ("qtest", "tcg")
@@ -57,7 +58,7 @@ def stand_in(arguments: list[str], profile_name: str, wake: int) -> int:
     accelerator = _accelerator(invocation)
     places = _Places(invocation)
     for _, place in places.found:
-        place.open()
+        _told(place.origin, place, Door.open)
     machine = build_machine(invocation, profile)
     host = places.host = Host(machine, _name(invocation), running="S" not in invocation.flags)
     host.channels.update((label, place.place.text) for label, place in places.found)
@@ -131,21 +132,21 @@ class _Places:
         self.host: Host | None = None
         self.accelerated = True
         self.found: list[tuple[str, Door]] = []
-        self._log = invocation.last("qtest-log")
-        self._places = dict(_told("-chardev", text, parse_chardev) for text in invocation.all("chardev"))
+        self._log = _log_file(invocation.last("qtest-log")) if invocation.all("qtest") else None
+        self._places = dict(_told(f"-chardev {text}", text, parse_chardev) for text in invocation.all("chardev"))
         for text in invocation.all("qtest"):
-            self.found.append(("qtest", Door(_place("qtest", text), self._qtest, vital=True)))
+            self.found.append(("qtest", Door(_place("qtest", text), self._qtest, f"-qtest {text}", vital=True)))
         for option, text in invocation.given:
             self._take(option, text)
         if "nographic" in invocation.flags and not any(door.place.driver == "stdio" for _, door in self.found):
-            self._monitor("serial0", Character("stdio"), "readline")
+            self._monitor("serial0", Character("stdio"), "readline", "-nographic")
 
     def _take(self, option: str, text: str) -> None:
         if option in ("qmp", "qmp-pretty"):
-            self._monitor(f"compat_monitor{len(self.found)}", _place(option, text), "control")
+            self._monitor(f"compat_monitor{len(self.found)}", _place(option, text), "control", f"-{option} {text}")
         elif option in ("monitor", "serial") and (option == "monitor" or text.startswith("mon:")):
             place = _place(option, text.removeprefix("mon:"))
-            self._monitor(f"compat_monitor{len(self.found)}", place, "readline")
+            self._monitor(f"compat_monitor{len(self.found)}", place, "readline", f"-{option} {text}")
         elif option == "mon":
             options = parse_options(text, implied="chardev")
             self._named(option, text, options.get("chardev", ""), options.get("mode", "readline"))
@@ -163,15 +164,15 @@ class _Places:
     def _named(self, option: str, text: str, identity: str, mode: str) -> None:
         if identity not in self._places:
             raise CommandLineError(f'-{option} {text}: chardev "{identity}" not found')
-        self._monitor(identity, self._places[identity], mode)
+        self._monitor(identity, self._places[identity], mode, f"-{option} {text}")
 
-    def _monitor(self, label: str, place: Character, mode: str) -> None:
+    def _monitor(self, label: str, place: Character, mode: str, origin: str) -> None:
         if mode not in ("control", "readline"):
             raise CommandLineError(f"Invalid monitor mode '{mode}'")
-        self.found.append((label, Door(place, self._qmp if mode == "control" else self._hmp)))
+        self.found.append((label, Door(place, self._qmp if mode == "control" else self._hmp, origin)))
 
     def _qtest(self) -> _QtestSession:
-        return _QtestSession(QtestServer(self._machine_host.machine, self.accelerated), _log_file(self._log))
+        return _QtestSession(QtestServer(self._machine_host.machine, self.accelerated), self._log)
 
     def _qmp(self) -> QmpSession:
         return QmpSession(self._machine_host)
@@ -225,11 +226,12 @@ def _log_file(name: str | None) -> TextIO | None:
 
 
 def _place(option: str, text: str) -> Character:
-    return _told(f"-{option}", text, parse_character)
+    return _told(f"-{option} {text}", text, parse_character)
 
 
-def _told(option: str, text: str, parse: Callable[[str], T]) -> T:
+def _told(origin: str, given: G, act: Callable[[G], T]) -> T:
+    # What goes wrong is blamed on the option that asked for it.
     try:
-        return parse(text)
+        return act(given)
     except (CommandLineError, OptionError) as error:
-        raise CommandLineError(f"{option} {text}: {error}") from None
+        raise CommandLineError(f"{origin}: {error}") from None
