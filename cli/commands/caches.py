@@ -65,6 +65,8 @@ def command(
         emit_json(caches_document(units))
     else:
         print_caches(units)
+        if traces and not units[-1].entries:
+            click.echo("nothing is cached where no device accesses anything: --accesses adds those of a log", err=True)
     return STALE if has_stale(units) else DONE
 
 

@@ -154,3 +154,23 @@ def test_info_iommu_tells_what_each_unit_serves(vtd, tmp_path: Path) -> None:
     assert "  serves IOAPIC 2 at f0:1f.0, HPET 0 at f0:0f.0, all other devices\n" in out
     assert '02:04.0 edu "old0", requests as 02:00.0' in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_trace_without_accesses_says_why_nothing_is_cached(vtd, tmp_path: Path) -> None:
+    trace = tmp_path / "quiet.jsonl"
+    trace.write_text('{"event": "map", "device": "00:03.0", "iova": "0x1000", "gpa": "0x5000", "size": 4096}\n')
+    done = vtd("caches", "--trace", trace)
+    assert done.returncode == 0
+    assert "--accesses" in done.stderr
+    assert "IOTLB: 0 of" in done.stdout
+
+
+@pytest.mark.parametrize("variant, mode", [("a-legacy-strict", "legacy"), ("c-scalable", "scalable")])
+def test_a_real_boot_under_strict_invalidation_leaves_nothing_stale(
+    printed, corpus: Path, variant: str, mode: str
+) -> None:
+    trace, log = FIXTURES / "traces" / f"{variant}.txt.xz", corpus / variant / "qemu-vtd.log.gz"
+    (unit,) = printed("caches", "--trace", trace, "--accesses", log, "--set", f"mode={mode}")["units"]
+    assert unit["stale"] == 0
+    assert len(unit["caches"]["translations"]["entries"]) > 80
+    assert len(unit["caches"]["contexts"]["entries"]) >= 7
