@@ -16,6 +16,13 @@ from collections.abc import Callable, Iterator
 
 import zstandard
 
+from device_models.fronts.host import Host
+from device_models.fronts.invocation import CommandLineError, parse_arguments
+from device_models.fronts.monitor import Monitor
+from device_models.fronts.qmp import QmpSession
+from device_models.fronts.qtest import QtestServer
+from device_models.machine import SystemMachine
+from device_models.machine_file import parse_machine
 from pagetables import dmesg
 from pagetables.audit import audit
 from pagetables.audit.regions import parse_hints, parse_symbols
@@ -181,6 +188,45 @@ def _acpidump(data: bytes) -> None:
         dmar.parse(table)
 
 
+def _machine() -> SystemMachine:
+    machine = SystemMachine("qemu-11.1", 1 << 20, engine="python")
+    machine.add_device("intel-iommu,scalable-mode=on")
+    machine.add_device("edu,id=e0")
+    machine.add_device("pcie-root-port,id=rp,chassis=1")
+    return machine
+
+
+def _qtest(data: bytes) -> None:
+    server = QtestServer(_machine())
+    half = len(data) // 2
+    server.feed(data[:half])
+    server.feed(data[half:] + b"\n")
+    assert server.feed(b"\nendianness\n").endswith(b"OK little\n")
+
+
+def _qmp(data: bytes) -> None:
+    session = QmpSession(Host(_machine()))
+    session.feed(b'{"execute": "qmp_capabilities"}')
+    session.feed(data)
+    answer = session.feed(b'\n\xff{"execute": "query-name"}\n')
+    assert answer.endswith(b'{"return": {}}\r\n')
+
+
+def _monitor(data: bytes) -> None:
+    monitor = Monitor(Host(_machine()))
+    for line in data.decode("utf-8", "replace").splitlines():
+        monitor.execute(line)
+
+
+def _command_line(data: bytes) -> None:
+    with contextlib.suppress(CommandLineError):
+        parse_arguments(data.decode("utf-8", "replace").split())
+
+
+def _machine_file(data: bytes) -> None:
+    parse_machine(data.decode("utf-8", "replace"))
+
+
 def _elf_seeds() -> Iterator[bytes]:
     notes = note(b"VTD", 1, struct.pack("<Q", 0xFED90000) + bytes(PAGE)) + note(b"VTDCORPUS", 1, bytes(0x230))
     loads = [Load(0x1000, bytes(range(256)) * 16, size=2 * PAGE), Load(1 << 32, b"x" * 100)]
@@ -270,6 +316,40 @@ def _memory_seeds() -> Iterator[bytes]:
     yield b"".join(struct.pack("<HBBI", n * 7, n, 3 | n & 0x80, n) for n in range(200))
 
 
+def _qtest_seeds() -> Iterator[bytes]:
+    yield b"readl 0xfed90000\nwriteq 0xfed90020 0x1000\noutl 0xcf8 0x80000810\noutl 0xcfc 0xe0000000\nclock_step\n"
+    yield b"write 0x1000 4 0x01020304\nb64read 4096 4\nb64write 0 4 AQIDBA==\nmemset 0 0x10 0xff\nread 0x0 16\n"
+    yield b"irq_intercept_in ioapic\nset_irq_in ioapic unnamed-gpio-in 3 1\nclock_set 100\nmodule_load a b\n\nfoo\n"
+    yield b"outb 0xcf9 6\nwritel 0xfed90018 0x40000000\nwritel 0xfee00000 0x41\nirq_intercept_out e0 gsi\n"
+
+
+def _qmp_seeds() -> Iterator[bytes]:
+    for name, arguments in (
+        ("qom-get", b'{"path": "/machine/peripheral/e0", "property": "addr"}'),
+        ("device_add", b'{"driver": "edu", "bus": "rp", "id": "x", "multifunction": true}'),
+        ("device_add", b'{"driver": "{\\"driver\\": 3}"}'),
+        ("qom-set", b'{"path": "e0", "property": "dma_mask", "value": 1}'),
+        ("human-monitor-command", b'{"command-line": "xp/4xw 0xfed90000"}'),
+        ("query-pci", b"{}"),
+    ):
+        yield b'{"execute": "%s", "arguments": %s, "id": 1}\n' % (name.encode(), arguments)
+    yield b'{"execute": [{"a": "\\u1234"}]} [1, {"b": null}] "text" true\n\xff{"execute": "system_reset"}'
+
+
+def _monitor_seeds() -> Iterator[bytes]:
+    yield b"info iommu\nwalk 00:01.0 0x1000 w\nxp/4xw (0xfed90000+8)\nxp/3c 'a'|7\ninfo lapic 0\nhelp info pci\n"
+    yield b"device_add edu,id=x,bus=rp\ninfo qtree\nqom-list /machine\nqom-get e0 addr\ndevice_del x\ninfo mtree -f\n"
+
+
+def _command_line_seeds() -> Iterator[bytes]:
+    yield b"-qtest unix:/a -chardev socket,path=/b,id=c -mon chardev=c,mode=control -M q35,accel=qtest -device edu"
+
+
+def _machine_file_seeds() -> Iterator[bytes]:
+    for path in sorted((FIXTURES / "machines").glob("*.yaml")):
+        yield path.read_bytes()
+
+
 def _without(magic: bytes, seeds: Callable[[], Iterator[bytes]]) -> Callable[[], Iterator[bytes]]:
     return lambda: (seed.removeprefix(magic) for seed in seeds())
 
@@ -293,5 +373,10 @@ TARGETS = {
         Target("scan", _scan, _memory_seeds),
         Target("audit", _audit, _memory_seeds),
         Target("find-root", _find_root, _memory_seeds),
+        Target("qtest", _qtest, _qtest_seeds),
+        Target("qmp", _qmp, _qmp_seeds),
+        Target("monitor", _monitor, _monitor_seeds),
+        Target("command-line", _command_line, _command_line_seeds),
+        Target("machine-file", _machine_file, _machine_file_seeds),
     )
 }
