@@ -71,7 +71,7 @@ class CommandedUnit(AuxiliaryRegisters):
         self.iotlb: Iotlb = engine.iotlb(profile.iotlb)
         self._enabled = False
         keeps_absent = self.cap.cm and profile.behaves("cache_not_present")
-        self._absent = NotPresentCache(memory, profile.context_cache) if keeps_absent else None
+        self._absent = NotPresentCache(memory, profile.context_cache if keeps_absent else 0)
         self._sources = SourceCaches(
             memory, self.capabilities, profile.context_cache, profile.pasid_cache, self._absent
         )

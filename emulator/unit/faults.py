@@ -14,7 +14,7 @@ from pagetables.request import Access
 __all__ = ["FaultRecorder", "StrayPasidFault", "fault_record"]
 
 _INTERRUPT_REASONS = range(FaultReason.IR_REQUEST_RESERVED, FaultReason.IR_NOT_AN_INTERRUPT + 1)
-ALL_BITS = 64  # of an address
+_ALL_BITS = 64  # of an address
 _INDEX = 0xFFFF  # bits 63:48 of a record
 # (T1, T2): 00 write, 10 read, 11 AtomicOp; 01 is a page request.
 _TYPES = {Access.READ: (1, 0), Access.WRITE: (0, 0), Access.ATOMIC: (1, 1), Access.EXECUTE: (1, 0)}
@@ -94,7 +94,7 @@ class FaultRecorder:
             registers.fsts = registers.fsts.replace(pfo=1)
             return
         capabilities = registers.capabilities
-        width = ALL_BITS if registers.profile.behaves("record_whole_address") else capabilities.mgaw
+        width = _ALL_BITS if registers.profile.behaves("record_whole_address") else capabilities.mgaw
         registers.frcd[self._next] = fault_record(fault, width, bool(capabilities.ecap.dt), page_request)
         pending, written = registers.fsts.ppf, self._next
         self._next = (self._next + 1) % len(registers.frcd)

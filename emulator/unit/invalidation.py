@@ -33,7 +33,7 @@ class Invalidator:
     cached either: then invalidating the IOTLB is all there is to do for translations.
     """
 
-    def __init__(self, profile: Profile, sources: SourceCaches, iotlb: Iotlb, absent: NotPresentCache | None) -> None:
+    def __init__(self, profile: Profile, sources: SourceCaches, iotlb: Iotlb, absent: NotPresentCache) -> None:
         self._capabilities = profile.capabilities
         self._sources = sources
         self._iotlb = iotlb
@@ -42,15 +42,14 @@ class Invalidator:
         self._widens_contexts = profile.behaves("widen_context_invalidation")
         self._ignores_hint = profile.behaves("ignore_invalidation_hint")
         odd = self._widens_pages or self._ignores_hint or profile.behaves("walk_as_qemu")
-        self.plain = absent is None and not odd
+        self.plain = not (absent.keeps or odd)
 
     def everything(self) -> None:
         """Empty all caches for DMA remapping."""
         self._sources.invalidate_contexts()
         self._sources.invalidate_pasids()
         self._iotlb.invalidate_all()
-        if self._absent is not None:
-            self._absent.forget()
+        self._absent.forget()
 
     def contexts(
         self, granularity: int, domain_id: int, source_id: int, function_mask: int, scalable: bool
@@ -59,18 +58,15 @@ class Invalidator:
         match granularity:
             case Granularity.DOMAIN if not (scalable or self._widens_contexts):
                 self._sources.invalidate_context_domain(domain_id)
-                if self._absent is not None:
-                    self._absent.forget_contexts(domain_id)
+                self._absent.forget_contexts(domain_id)
                 return Granularity.DOMAIN
             case Granularity.DEVICE:
                 self._sources.invalidate_context_device(domain_id, source_id, function_mask)
-                if self._absent is not None:
-                    self._absent.forget_device(domain_id, source_id, function_mask)
+                self._absent.forget_device(domain_id, source_id, function_mask)
                 return Granularity.DEVICE
             case Granularity.GLOBAL | Granularity.DOMAIN:
                 self._sources.invalidate_contexts()
-                if self._absent is not None:
-                    self._absent.forget_contexts()
+                self._absent.forget_contexts()
                 return Granularity.GLOBAL
         return Granularity.NONE
 
@@ -85,16 +81,13 @@ class Invalidator:
         match granularity:
             case Granularity.GLOBAL:
                 self._iotlb.invalidate_all()
-                if self._absent is not None:
-                    self._absent.forget_translations()
+                self._absent.forget_translations()
             case Granularity.DOMAIN:
                 self._iotlb.invalidate_domain(domain_id)
-                if self._absent is not None:
-                    self._absent.forget_translations(domain_id)
+                self._absent.forget_translations(domain_id)
             case Granularity.PAGE:
                 self._iotlb.invalidate_pages(domain_id, address, mask, hint and not self._ignores_hint)
-                if self._absent is not None:
-                    self._absent.forget_pages(domain_id, address, mask)
+                self._absent.forget_pages(domain_id, address, mask)
             case _:
                 return Granularity.NONE
         return Granularity(granularity)
@@ -105,8 +98,7 @@ class Invalidator:
         """IOTLB by PASID: 2 all of it, 3 pages (MAMV does not limit these); False for anything else."""
         if granularity == 2 or (granularity == 3 and self._widens_pages):
             self._iotlb.invalidate_pasid(domain_id, pasid)
-            if self._absent is not None:
-                self._absent.forget_translations(domain_id, pasid)
+            self._absent.forget_translations(domain_id, pasid)
         elif granularity == 3:
             self._iotlb.invalidate_pasid_pages(domain_id, pasid, address, mask, hint and not self._ignores_hint)
         else:
@@ -123,8 +115,7 @@ class Invalidator:
             self._sources.invalidate_pasids()
         else:
             return False
-        if self._absent is not None:
-            self._absent.forget_pasids(pasid if granularity == 1 else None)
+        self._absent.forget_pasids(pasid if granularity == 1 else None)
         return True
 
     def requested_page(self, request: Request) -> None:

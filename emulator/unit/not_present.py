@@ -49,9 +49,11 @@ class NotPresent:
 
 
 class NotPresentCache:
-    """Three caches of this kind: contexts, PASID entries and translations. A full one drops its oldest entry."""
+    """Three caches of this kind: contexts, PASID entries and translations. A full one drops its oldest entry; those of
+    no capacity (`keeps` is False) keep nothing."""
 
-    def __init__(self, memory: Memory, capacity: int) -> None:
+    def __init__(self, memory: Memory, capacity: int = 0) -> None:
+        self.keeps = capacity > 0
         self._memory = memory
         self._capacity = capacity
         self._contexts: dict[object, NotPresent] = {}
@@ -63,6 +65,8 @@ class NotPresentCache:
         return [*self._contexts.values(), *self._pasids.values(), *self._translations.values()]
 
     def _keep(self, cache: dict[object, NotPresent], key: object, entry: NotPresent) -> None:
+        if not self.keeps:
+            return
         if len(cache) >= self._capacity:
             del cache[next(iter(cache))]
         cache[key] = entry

@@ -73,7 +73,7 @@ class SourceCaches:
         pasids: int,
         absent: NotPresentCache | None = None,
     ) -> None:
-        self._absent = absent
+        self._absent = absent or NotPresentCache(memory)
         self._memory = memory
         self._capabilities = capabilities
         self._context_capacity = contexts
@@ -128,7 +128,7 @@ class SourceCaches:
         cached = self._contexts.get(request.source_id)
         if cached is not None:
             return cached.context
-        known = self._absent.context(request) if self._absent is not None else None
+        known = self._absent.context(request)
         if known is not None:
             return known
         steps: list[Step] = []
@@ -137,7 +137,7 @@ class SourceCaches:
             if len(self._contexts) >= self._context_capacity:
                 self._forget_contexts([next(iter(self._contexts))])
             self._contexts[request.source_id] = ContextCacheEntry(request.source_id, found)
-        elif self._absent is not None:
+        else:
             self._absent.keep_context(found)
         return found
 
@@ -145,7 +145,7 @@ class SourceCaches:
         cached = self._pasids.get((request.source_id, pasid))
         if cached is not None:
             return cached.entry
-        known = self._absent.pasid(pasid, request) if self._absent is not None else None
+        known = self._absent.pasid(pasid, request)
         if known is not None:
             return known
         steps: list[Step] = []
@@ -154,7 +154,7 @@ class SourceCaches:
             if len(self._pasids) >= self._pasid_capacity:
                 self._forget_pasids([next(iter(self._pasids))])
             self._pasids[request.source_id, pasid] = PasidCacheEntry(request.source_id, pasid, found)
-        elif self._absent is not None:
+        else:
             self._absent.keep_pasid(pasid, found)
         return found
 

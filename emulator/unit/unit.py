@@ -118,11 +118,11 @@ class RemappingUnit(CommandedUnit):
     def _look(self, source: Source, request: Request) -> Translation | Fault:
         if self._qemu is not None:
             return self._qemu.look(source, request)
-        known = self._absent.translation(source, request) if self._absent is not None else None
+        known = self._absent.translation(source, request) if self._absent.keeps else None
         if known is not None:
             return known
         answer = self.engine.translate(self.iotlb, self.memory, source, request, self.capabilities)
-        if self._absent is not None and isinstance(answer, Fault):
+        if self._absent.keeps and isinstance(answer, Fault):
             self._absent.keep_translation(source, answer)
         return answer
 
@@ -146,7 +146,7 @@ class RemappingUnit(CommandedUnit):
 
     def _translate_run(self, run: Sequence[Request]) -> list[Translation | Fault]:
         source = self._sources.source(run[0], self.root)
-        if not isinstance(source, Source) or self._absent is not None or self._qemu is not None:
+        if not isinstance(source, Source) or self._absent.keeps or self._qemu is not None:
             return [self.translate(request) for request in run]
         answers = self.engine.translate_many(self.iotlb, self.memory, source, run, self.capabilities)
         return [self._settled(answer, request, source) for answer, request in zip(answers, run, strict=True)]
@@ -272,7 +272,7 @@ class RemappingUnit(CommandedUnit):
             tuple(self.iotlb.entries()),
             tuple(self._interrupts.cache.entries()),
             tuple(self.iotlb.tables()),
-            tuple(self._absent.entries() if self._absent is not None else ()),
+            tuple(self._absent.entries()),
         )
 
 
