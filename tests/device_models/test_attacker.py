@@ -6,7 +6,10 @@ import pytest
 
 from device_models.attacker import Attacker
 from device_models.machine import SystemMachine
+from device_models.scopes import Scope, ScopeKind, UnitPlace, UnitScope
 from emulator.engine import Engine
+from emulator.unit import RemappingUnit
+from pagetables.address import Gpa
 from pagetables.request import AddressType
 from tests.ats import DTE, ITE, PASIDE, PRE, device_tlb
 from tests.device_models.dma_scene import BAR, MachineBench
@@ -194,6 +197,18 @@ def test_a_forged_requester_reaches_what_its_victim_may(stage: Stage) -> None:
     assert report.blocked == {"02h context-not-present": 254}
     forged = stage.evil.forge_requesters(SECRET, [DISK], write=True, address_type=AddressType.TRANSLATED)
     assert forged.blocked == {"0Dh translation-type-blocked": 1}
+
+
+def test_a_forged_requester_may_belong_to_another_unit(stage: Stage) -> None:
+    """The unit of the forged requester decides. Remedy: translation on in each unit before any device is a master."""
+    machine = stage.machine
+    machine.detach_unit(stage.unit)
+    machine.attach_unit(stage.unit, UnitPlace(stage.unit.base, UnitScope((Scope(ScopeKind.ENDPOINT, (NIC,)),))))
+    idle = RemappingUnit(stage.memory, stage.unit.profile, machine.engine, Gpa(0xFED9_1000))
+    machine.attach_unit(idle, UnitPlace(idle.base))
+    assert stage.evil.scan(SECRET, SECRET + 0x1000).blocked == {"06h read-denied": 1}
+    assert [one.data for one in stage.evil.forge_requesters(SECRET, [0x18]).reached] == [b"secr"]
+    assert stage.evil.harvest(0x7000, 0x8000).blocked == {"translation request unsupported": 1}
 
 
 def test_without_translation_everything_is_reached() -> None:
