@@ -9,7 +9,7 @@ mastering, ATS or PASID enables (hardware that cheats does not either), and writ
 
 A program that has only memory reaches it through BAR 0, with registers of 8 bytes: 00h start, 08h end (address, first
 and behind the last), 10h command (1 scan, 2 forge translated requests, 3 replay, 4 flood with page requests, 5 forge
-interrupts; bit 8 writes instead of reading), 18h reached, 20h blocked. A command tries 65536 pages at most.
+interrupts; bit 8 writes instead of reading), 18h reached, 20h blocked. A command tries 4096 pages at most.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _REMAPPABLE = 1 << 4
 _REGISTERS = {0x00: "start", 0x08: "end", 0x10: "command", 0x18: "reached", 0x20: "blocked"}
 _WRITES = 1 << 8
 _VECTORS = 256
-_MOST = PAGE_SIZE << 16  # of one command, which a guest gives: it is not to take for ever
+_MOST = PAGE_SIZE << 12  # of one command, which a guest gives: it is not to take for ever
 
 
 class _Hoard(AtsPort):
