@@ -2,7 +2,7 @@
 
     machine.add_device("attacker,id=evil")
     evil = machine.device("evil")
-    print(evil.scan(0, 64 << 20))            # reached 3 pages, 16381 blocked (06h read-denied: 16381)
+    print(evil.scan(0, 64 << 20))    # scan: reached 3 pages, 16381 blocked (06h read-denied: 16381)
 
 Every attack returns a `Report`. Attacks use the function's own source-id unless they forge another, do not look at bus
 mastering, ATS or PASID enables (hardware that cheats does not either), and write only where they are told to.
@@ -52,7 +52,7 @@ class _Hoard(AtsPort):
     def invalidate(self, invalidation: DeviceTlbInvalidation) -> bool:
         known = self.tlb.entries()
         self.tlb.invalidate(invalidation)
-        kept = self.tlb.entries()
+        kept = set(self.tlb.entries())
         self.stale += [entry for entry in known if entry not in kept]
         return super().invalidate(invalidation)
 
