@@ -234,6 +234,21 @@ def _process(arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         assert process.wait(PATIENCE) == 0
 
 
+def test_answers_wait_for_a_client_that_reads_late() -> None:
+    with Driven(["-M", "q35", "-m", "64"]) as driven:
+        driven.send_bytes(b"read 0 0x10000\n" * 200)  # 26 MB of answers
+        driven.qmp("qmp_capabilities")  # the others are served meanwhile
+        assert {driven.answer() for _ in range(200)} == {"OK 0x" + "00" * 0x10000}
+        assert driven.ok("endianness") == ["little"]
+
+
+def test_a_bad_line_and_a_blank_one_do_not_end_it() -> None:
+    with Driven(["-M", "q35"]) as driven:
+        driven.send_bytes(b"\n\0\xff\n   \nread 0 0xffffffffffffffff\nfoo\n")
+        assert [driven.answer().split()[0] for _ in range(3)] == ["FAIL"] * 3
+        assert driven.ok("endianness") == ["little"]
+
+
 def test_a_listening_socket_serves_one_client_after_the_other() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s"
