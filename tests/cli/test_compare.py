@@ -341,3 +341,27 @@ def test_all_runs_see_the_accesses_of_a_qemu_log(tmp_path, capsys):
     assert main(asked) == 0
     runs = json.loads(capsys.readouterr().out)["runs"]
     assert [one["accesses"]["made"] for one in runs] == [0, 0, 0]
+
+
+DOCUMENT = FIXTURES.parent / "docs" / "compare.md"
+
+
+def test_the_comparison_of_presets_in_the_document_is_what_is_printed(shown, monkeypatch):
+    monkeypatch.chdir(FIXTURES.parent)
+    monkeypatch.setenv("COLUMNS", "80")
+    section = DOCUMENT.read_text().split("\n    $ vtd compare ")[1].split("\n\nRead:")[0]
+    command, printed = section.split("\n\n", 1)
+    lines = shown(*command.replace("\\\n", " ").split())
+    assert [line.strip() for line in printed.splitlines()] == [line.strip() for line in lines]
+
+
+@pytest.mark.slow
+def test_the_smallest_pool_in_the_document_of_compared_presets_is_what_is_found(printed, monkeypatch):
+    monkeypatch.chdir(FIXTURES.parent)
+    told = re.search(r"`mempool` needs `pool.size=(\d+)`;\s+with (\d+), (\d+) maps fail", DOCUMENT.read_text())
+    asked = ("--preset", "mempool", "--set", "kernel.size=64M", "--pressure", "fixtures/pressure/usb-swap.yaml")
+    trace = "fixtures/traces/a-legacy-strict.txt.xz"
+    (run,) = printed("compare", trace, *asked, "--find-minimum", "pool.size")["runs"]
+    tried = {one["value"]: one["failed"] for one in run["tried"]}
+    minimum, less, failed = map(int, told.groups())
+    assert (run["minimum"], less, tried[less]) == (minimum, minimum - 1, failed)
