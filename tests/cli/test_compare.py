@@ -68,7 +68,7 @@ def test_compared_presets_print_the_keys_that_scripts_rely_on(printed):
     for one in document["runs"]:
         assert set(metric_names()) <= set(one)
         assert {"preset", "pool", "iova", "flush", "reused_before_flush", "failed"} <= set(one)
-        assert set(one["failed"]) == {"page", "address", "bounce"}
+        assert set(one["failed"]) == {"page", "address", "bounce", "descriptor"}
         assert (one["run"], one["pressure_script"], one["addresses"]) == (one["preset"], None, "re-allocated")
 
 
