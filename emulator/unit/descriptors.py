@@ -94,9 +94,7 @@ class Descriptors:
             0x5: _Type(InvalidationWait, self._wait),
             0x6: _Type(PasidIotlbInvalidate, self._pasid_translations),
             0x7: _Type(PasidCacheInvalidate, self._pasid_entries),
-            0x8: _Type(
-                PasidDeviceTlbInvalidate, self._device_tlb, device_tlb and not behaves("no_pasid_device_tlb")
-            ),
+            0x8: _Type(PasidDeviceTlbInvalidate, self._device_tlb, device_tlb and not behaves("no_pasid_device_tlb")),
             0x9: _Type(PageGroupResponse, self._response, bool(ecap.prs)),
         }
 

@@ -61,12 +61,19 @@ class QemuIotlb:
     def invalidate_pages(self, domain_id: int, address: int, mask: int, hint: bool = False) -> None:
         """Remove entries of a domain-id that meet 2**mask pages, and all its first-stage ones."""
 
-        def doomed(key: _Key, entry: IotlbEntry) -> bool:
-            if entry.domain_id != domain_id:
-                return False
-            return entry.translation is TranslationType.FIRST_STAGE or self._meets(entry, address, mask)
-
-        self._drop(doomed)
+        first, compared, page = TranslationType.FIRST_STAGE, self._compared & -1 << mask, address >> PAGE_SHIFT
+        doomed = [
+            key
+            for key, entry in self._entries.items()
+            if entry.domain_id == domain_id
+            and (
+                not (entry.iova >> PAGE_SHIFT ^ page) & compared
+                or entry.translation is first
+                or self._meets(entry, address, mask)
+            )
+        ]
+        for key in doomed:
+            del self._entries[key]
 
     def _meets(self, entry: IotlbEntry, address: int, mask: int) -> bool:
         # A page that begins among those named (by the bits compared), or that the first of them lies in.
