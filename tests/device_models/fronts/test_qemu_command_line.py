@@ -3,7 +3,6 @@ refusals are asked for and compared."""
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -19,6 +18,7 @@ from device_models.fronts.version import QemuVersion
 from device_models.machine import SystemMachine
 from device_models.options import OptionError
 from emulator.profile import load_profile
+from tests.device_models.fronts.driven import require_qemu
 
 LIBQTEST = (
     "-qtest unix:/nowhere/a.sock -qtest-log /dev/null -chardev socket,path=/nowhere/a.qmp,id=char0 "
@@ -96,9 +96,7 @@ def test_what_is_wrong_is_refused_in_qemus_words(text: str, words: str) -> None:
 
 @pytest.mark.parametrize("text, words", [case for case in REFUSALS if case[0] not in NEWER])
 def test_qemu_has_these_words(text: str, words: str) -> None:
-    binary = shutil.which("qemu-system-x86_64")
-    if binary is None:
-        pytest.skip("NOT RUN: no qemu-system-x86_64")
+    binary = require_qemu()
     done = subprocess.run(
         [binary, "-display", "none", "-nodefaults", *text.split()],
         stdin=subprocess.DEVNULL,

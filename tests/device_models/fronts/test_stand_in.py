@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -232,6 +233,31 @@ def _process(arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         assert process.wait(PATIENCE) == 0
+
+
+def test_qemus_own_client_speaks_qmp_with_it(tmp_path: Path) -> None:
+    qmp = pytest.importorskip("qemu.qmp", reason="NOT RUN: pip install qemu.qmp")
+    path = tmp_path / "s"
+
+    async def converse() -> tuple[object, object]:
+        client = qmp.QMPClient("test")
+        with client.listener("RESET") as events:
+            await client.connect(str(path))
+            status = await client.execute("query-status")
+            await client.execute("system_reset")
+            event = await events.get()
+            with pytest.raises(qmp.ExecuteError, match="The command foo has not been found"):
+                await client.execute("foo")
+        await client.disconnect()
+        return status, event["data"]
+
+    with _process(["-M", "q35", "-qmp", f"unix:{path},server=on,wait=off", "-accel", "qtest"]):
+        with _connected(path) as first:  # it listens by now
+            first.line()
+        assert asyncio.run(converse()) == (
+            {"status": "running", "running": True},
+            {"guest": False, "reason": "host-qmp-system-reset"},
+        )
 
 
 def test_answers_wait_for_a_client_that_reads_late() -> None:
