@@ -17,7 +17,7 @@ _PAGE_NUMBER = 52  # bits
 
 
 class QemuIotlb:
-    """At most `geometry.limit` entries, of whose page numbers invalidations compare `geometry.compared_bits` (0: all)."""
+    """At most `geometry.limit` entries; invalidations compare `geometry.compared_bits` of page numbers (0: all)."""
 
     def __init__(self, geometry: IotlbGeometry) -> None:
         self.geometry = geometry
