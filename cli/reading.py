@@ -15,10 +15,13 @@ __all__ = ["read"]
 
 
 def read(
-    paths: Sequence[str], accesses: str | None = None, see: Callable[..., Any] | None = None
+    paths: Sequence[str],
+    accesses: str | None = None,
+    see: Callable[..., Any] | None = None,
+    until: str | None = None,
 ) -> tuple[Trace, Alignment | None]:
-    """The traces as one, and how the log `accesses` was aligned with it, None without a log. `see` gets what
-    `read_traces` tells of each event."""
+    """The traces as one, up to `until` (an event or a time), and how the log `accesses` was aligned with it, None
+    without a log. `see` gets what `read_traces` tells of each event."""
     from emulator.trace import read_traces
 
     with progress("reading", None) as done:
@@ -29,9 +32,9 @@ def read(
             done(events - before)
             before = events
 
-        trace = read_traces(paths, tell, see)
-    if accesses is None:
-        return trace, None
-    from emulator.trace.alignment import merge_accesses
+        trace, alignment = read_traces(paths, tell, see), None
+    if accesses is not None:
+        from emulator.trace.alignment import merge_accesses
 
-    return merge_accesses(trace, accesses)
+        trace, alignment = merge_accesses(trace, accesses)
+    return trace if until is None else trace.until(until), alignment

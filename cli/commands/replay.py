@@ -77,8 +77,7 @@ def command(
     _check_dump(dump)
     settings = _settings(machine, assigned, axes)
     watch = Watch()
-    trace, alignment = read(traces, accesses, watch.see)
-    trace = trace if until is None else trace.until(until)
+    trace, alignment = read(traces, accesses, watch.see, until)
     if settings.is_what_if:
         return _what_if(trace, settings, watch, dump, as_json)
     with progress("replaying", len(trace.columns)) as done:
