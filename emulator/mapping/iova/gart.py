@@ -10,6 +10,7 @@
 Invariant: no entry freed since the last flush is handed out before a flush. Every such entry lies below `next`.
 The jump of `next` is what that costs: at high occupancy it burns space, and a wrap, hence a flush, comes often.
 
+Every map goes through the window, as with iommu=force: Linux otherwise passes by it what a device reaches by itself.
 The first 32 entries stay unused: a map that fails is sent there ("emergency pages"). The window is 64 MiB, below which
 Linux warns; the real one comes from the firmware. Linux flushes after it has written the entry, since there an unmapped
 entry is a valid one, to a scratch page. VT-d without caching mode caches nothing that is not present: here the flush
