@@ -118,6 +118,14 @@ COLUMNS = (
         lambda run: run.failed["bounce"],
     ),
     Column(
+        "failed: descriptor",
+        "no\ndescr",
+        _FAILURES,
+        "count",
+        "maps whose request found no transfer descriptors (--set requests=uhci)",
+        lambda run: run.failed["descriptor"],
+    ),
+    Column(
         "map, median",
         "map\np50",
         _FAILURES,
@@ -256,6 +264,14 @@ COLUMNS = (
         "count",
         "device accesses that a stale entry answered (--set accesses=late)",
         _stale_hits,
+    ),
+    Column(
+        "padded",
+        "padded",
+        _SAFETY,
+        "bytes",
+        "bytes mapped that no driver passed, for lists to meet a segment boundary",
+        lambda run: run.bytes_padded,
     ),
     Column("starved", "starv-\ned", _SAFETY, "count", "maps that waited in vain", lambda run: run.waits["starved"]),
     Column(

@@ -56,8 +56,9 @@ def command(
     """Replay the same traces on many systems, and put what was measured side by side.
 
     Systems are presets (`vtd presets`), or points of a grid over any settings (see `vtd replay --help`). In a grid,
-    `all` is every name of an axis; combinations that do not fit each other are left out, and named. Runs that keep
-    recorded addresses and runs that allocate their own never share a table; nor do runs under different pressure.
+    `all` is every name of an axis. Points of a grid that make no sense are left out, and named; so are presets that
+    nobody named and that cannot run. Runs that keep recorded addresses and runs that allocate their own never share a
+    table; nor do runs under different pressure.
 
     --find-minimum doubles and halves a setting until it is known from where on no map fails, and looks at neighbours,
     since more is not always better. The answers do not depend on --jobs or --scheduler.
@@ -85,7 +86,7 @@ def command(
     from emulator.compare import RunTask
 
     answers = _run(trace, [RunTask(one) for one in chosen], jobs, scheduler, len(trace.columns) * len(chosen))
-    runs, left_out = _sorted_out(chosen, answers, bool(grid))
+    runs, left_out = _sorted_out(chosen, answers, bool(grid) or not presets)
     if html is not None:
         from cli.compare_page import write_page
 
@@ -127,13 +128,13 @@ def _run(trace: Trace, tasks: Sequence[Any], jobs: int | None, scheduler: str | 
 
 
 def _sorted_out(
-    chosen: Sequence[Candidate], answers: Sequence[Outcome | Refused], is_grid: bool
+    chosen: Sequence[Candidate], answers: Sequence[Outcome | Refused], some_may_not_fit: bool
 ) -> tuple[list[tuple[Candidate, Outcome]], list[Refused]]:
-    # Points of a grid that make no sense are expected; a preset that cannot run was asked for by name.
+    # Not every point of a grid makes sense, nor every preset in little memory; what was asked for by name has to run.
     from emulator.compare import Refused, settled
 
     left_out = [answer for answer in answers if isinstance(answer, Refused)]
-    if left_out and (not is_grid or len(left_out) == len(answers)):
+    if left_out and (not some_may_not_fit or len(left_out) == len(answers)):
         settled(list(answers))
     pairs = zip(chosen, answers, strict=True)
     return [(one, answer) for one, answer in pairs if not isinstance(answer, Refused)], left_out

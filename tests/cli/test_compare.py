@@ -135,6 +135,18 @@ def test_points_of_a_grid_that_do_not_fit_are_left_out_and_named(shown, printed)
     assert any("lazy-on-wrap: flush=lazy-on-wrap waits" in line for line in shown(*grid[1:]))
 
 
+def test_presets_that_nobody_named_and_that_cannot_run_are_left_out(printed, said, small):
+    little = ("--set", "kernel.size=32M", "--jobs", "1")  # swiotlb wants 64 MiB in a row
+    document = printed("compare", small, *little)
+    assert "swiotlb" in {one["run"] for one in document["left_out"]}
+    assert {one["run"] for one in document["runs"]} | {one["run"] for one in document["left_out"]} == (
+        {preset.name for preset in load_presets()}
+    )
+    assert "swiotlb: bounce swiotlb: no 64 MiB of memory in a row" in said(
+        "compare", small, *little, "--preset", "swiotlb"
+    )
+
+
 def test_a_grid_of_which_nothing_fits_is_a_mistake(said):
     message = said("compare", TRACE, "--grid", "flush=lazy-on-wrap,stale-bitmap", "--jobs", "1")
     assert "lazy-on-wrap: flush=lazy-on-wrap waits until" in message
