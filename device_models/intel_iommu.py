@@ -106,6 +106,7 @@ class _IntelIommu10(IntelIommu):
     fs1gp = Switch(True)
     pt = Switch(True)
     stale_tm = Switch(False)
+    x_buggy_eim = Switch(False)
     x_flts = Switch(False)
     x_pasid_mode = Switch(False)
     x_scalable_mode = Switch(False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from device_models.fronts.invocation import CommandLineError
+from device_models.intel_iommu_options import Dialect, dialect_of
 from device_models.options import OptionError
 from device_models.pci.bridges import Bridge
 from device_models.pci.function import PciFunction
@@ -29,4 +32,15 @@ def device_help(name: str, profile: str, text: str) -> str:
         kind = find_device_type(name, profile)
     except OptionError as error:
         raise CommandLineError(f"-device {text}: {error}") from None
-    return "\n".join(help_lines(name, kind.properties)) + "\n"
+    lines = help_lines(name, kind.properties)
+    if dialect_of(profile) is not Dialect.QEMU_7_2:
+        lines = [_newer(line) for line in lines]
+    return "\n".join(lines) + "\n"
+
+
+def _newer(line: str) -> str:
+    # Later versions explain switches, call their states on and off, and leave words without quotes.
+    found = re.fullmatch(r"(.*=<bool> *- )(.*) \(default: (true|false)\)", line)
+    if found is not None:
+        return f"{found[1]}{found[2] or 'on/off'} (default: {'on' if found[3] == 'true' else 'off'})"
+    return re.sub(r'\(default: "(\w+)"\)$', r"(default: \1)", line)

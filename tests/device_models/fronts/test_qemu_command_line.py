@@ -19,6 +19,7 @@ from device_models.machine import SystemMachine
 from device_models.options import OptionError
 from emulator.profile import load_profile
 from tests.device_models.fronts.driven import require_qemu
+from tests.qemu import find_newer_qemu
 
 LIBQTEST = (
     "-qtest unix:/nowhere/a.sock -qtest-log /dev/null -chardev socket,path=/nowhere/a.qmp,id=char0 "
@@ -166,6 +167,31 @@ def test_a_refusal_is_one_word_of_stderr_and_status_1(capsys: pytest.CaptureFixt
 def test_questions_are_answered_and_nothing_starts(text: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert stand_in(text.split(), "qemu-11.1", wake=0) == 0
     assert printed in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "profile, line",
+    [
+        ("qemu-7.2", "  caching-mode=<bool>    -  (default: false)"),
+        ("qemu-10.0", "  caching-mode=<bool>    - on/off (default: off)"),
+        ("qemu-10.0", "  eim=<OnOffAuto>        - on/off/auto (default: auto)"),
+        ("qemu-11.1", "  dma-translation=<bool> - on/off (default: on)"),
+        ("qemu-11.1", "  aw-bits=<uint8>        -  (default: 48)"),
+    ],
+)
+def test_help_is_worded_as_that_version_words_it(profile: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stand_in(["-device", "intel-iommu,help"], profile, wake=0) == 0
+    assert line in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_the_units_help_is_qemus(newer: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    binary, profile = (find_newer_qemu(), "qemu-10.0") if newer else (require_qemu(), "qemu-7.2")
+    if binary is None:
+        pytest.skip("NOT RUN: VTD_NEWER_QEMU names no newer QEMU")
+    done = subprocess.run([binary, "-device", "intel-iommu,help"], capture_output=True, text=True, check=True)
+    stand_in(["-device", "intel-iommu,help"], profile, wake=0)
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(done.stdout.splitlines())
 
 
 def test_the_version_is_read_from_the_profile() -> None:
