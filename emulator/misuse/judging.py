@@ -15,6 +15,7 @@ import numpy as np
 
 from emulator.ledger import DOUBLE_MAP, DOUBLE_UNMAP, NEVER_MAPPED, WRONG_SIZE, Ledger, Misuse, keep_ledger
 from emulator.misuse.access_book import AccessBook, Mapping
+from emulator.misuse.announcement_book import AnnouncementBook
 from emulator.misuse.descriptors import coverage
 from emulator.misuse.dma_book import DmaBook
 from emulator.misuse.invalidation_book import ALL, Invalidation, InvalidationBook
@@ -71,6 +72,7 @@ def judge(trace: Trace, watch: Watch, ledger: Ledger | None = None) -> Judgement
         *watch.sharing.overlaps,
         *bench.invalidations.verdicts,
         *bench.accesses.verdicts,
+        *bench.announcements.verdicts,
         *bench.leaks,
     ]
     found += [bench.booked(misuse) for misuse in bench.ledger.misuse]
@@ -104,6 +106,7 @@ class _Bench:
     def __init__(self, trace: Trace, watch: Watch, ledger: Ledger) -> None:
         self._trace, self._watch, self.ledger = trace, watch, ledger
         self.invalidations = InvalidationBook()
+        self.announcements = AnnouncementBook()
         self.leaks: list[Verdict] = []
         told = any(event.kind is Kind.INVALIDATE for _, event in watch.kept)
         self._judges_invalidations = bool(len(trace.descriptors)) or told
@@ -166,6 +169,7 @@ class _Bench:
     def _invalidated(self, covered: Invalidation, spaces: list[int] | None, place: Place) -> None:
         for space in self.invalidations.domains() if spaces is None else spaces:
             self.invalidations.invalidated(replace(covered, domain=space), place)
+            self.announcements.invalidated(space, covered)
 
     def _spaces_of(self, domain: int | None) -> list[int] | None:
         return None if domain is None else self._of_domain.get(domain, [])
@@ -184,6 +188,8 @@ class _Bench:
         place = self._place("mapped", row)
         if self._judges_invalidations:
             self.invalidations.mapped(space, start, size, int(columns.gpa[row]), place)
+        if self._trace.caching_mode:
+            self.announcements.mapped(space, start, size, place)
         self.accesses.mapped(space, start, size, Mapping(int(columns.access[row]), place))
 
     def _unmap(self, row: int) -> None:
@@ -192,6 +198,7 @@ class _Bench:
         place = self._place("unmapped", row)
         if self._judges_invalidations:
             self.invalidations.unmapped(space, self._trace.spaces[space].name, start, size, place)
+        self.announcements.unmapped(space, start, size)
         self.accesses.unmapped(space, start, size, place)
 
     def _access(self, row: int) -> None:
@@ -199,7 +206,9 @@ class _Bench:
         space, source = int(columns.space[row]), int(columns.source[row])
         owner = self._trace.spaces[space].name if source == NO_SOURCE else format_source_id(SourceId(source))
         what = (int(columns.iova[row]), int(columns.size[row]), int(columns.access[row]))
-        self.accesses.accessed(space, owner, *what, self._place("accessed", row))
+        place = self._place("accessed", row)
+        self.accesses.accessed(space, owner, *what, place)
+        self.announcements.accessed(space, owner, *what[:2], place)
 
     def _attach(self, row: int) -> None:
         columns = self._trace.columns

@@ -85,6 +85,7 @@ RULES: dict[str, Rule] = {
         Rule("reuse-before-flush", "a range is mapped again before its old translation was invalidated", "O8"),
         Rule("narrow-invalidation", "an invalidation covers less than what was unmapped", "O7"),
         Rule("early-invalidation", "a range is invalidated before, and not after, its entries are cleared", "O9"),
+        Rule("unannounced-map", "a unit in caching mode is not told of a map before a device uses it", "O11"),
         Rule("device-tlb-first", "a device-TLB is invalidated before the IOTLB it refills from", "O10"),
     )
 }

@@ -16,7 +16,7 @@ Numbers are integers, or strings as people write them; a time is an integer (nan
 and without one an event happens when the line before did. `gfp` says what memory the caller of a map may ask for
 (atomic, kernel, ...), the `gpa` of an access where it went. `domain` instead of `device` names a domain; a map that
 names neither is attributed like a kernel's. Two more records frame a trace that was converted: `trace` (version,
-kernel_rule) and `space` (space, name, domain, attributed), to whose numbers the events then refer.
+kernel_rule, caching_mode) and `space` (space, name, domain, attributed), to whose numbers the events then refer.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _FIELDS = {
     "attach": _WHEN | _WHERE,
     "detach": _WHEN | _WHERE,
     "space": {"event", "space", "name", "domain", "attributed"},
-    "trace": {"event", "version", "kernel_rule"},
+    "trace": {"event", "version", "kernel_rule", "caching_mode"},
     **{name: _WHEN | {"device", "iova", "gpa", "size", "access"} for name in ("dma_map", "dma_alloc")},
     **{name: _WHEN | {"device", "iova", "size", "access"} for name in ("dma_unmap", "dma_free", "dma_sync")},
     "dma_check": _WHEN | {"device", "iova"},
@@ -84,6 +84,7 @@ class JsonReader:
         self.index = index
         self.skipped = skipped
         self.kernel_rule: KernelRule | None = None
+        self.caching_mode = False
         self._time = 0
 
     def events(self, pieces: Iterable[bytes]) -> Iterator[Event]:
@@ -132,6 +133,7 @@ class JsonReader:
         if rule is not None and rule not in _RULES:
             raise InputError(f"kernel_rule: {rule!r} is none; {near(str(rule), _RULES)}")
         self.kernel_rule = _RULES[rule] if rule is not None else None
+        self.caching_mode = record.get("caching_mode", False) is True
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[str]:

@@ -120,7 +120,11 @@ def _finish(files: tuple[str, ...], readers: list[Reader], found: Attributor, sk
     counted: dict[Kind, int] = {
         kind: found.kinds[kind] for kind in Kind if found.kinds[kind] and kind is not Kind.SPACE
     }
-    return Trace(files, columns, spaces, skipped, tuple(notes), found.events, rule, counted, found.descriptors)
+    caching = any(isinstance(reader, JsonReader) and reader.caching_mode for reader in readers)
+    return Trace(
+        files, columns, spaces, skipped, tuple(notes), found.events, rule, counted, found.descriptors,
+        caching_mode=caching,
+    )  # fmt: skip
 
 
 def _losses(readers: list[Reader]) -> list[str]:

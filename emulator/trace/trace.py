@@ -31,7 +31,7 @@ class Trace:
     `events` counts all event lines, used or not; they are numbered from 1 in merged order (the column `event`).
     `kernel_rule` says how the recording kernel writes leaves: before 7 each leaf gets R, from 7 on it gets what the
     mapping asked for. `kinds` counts the event lines by kind. `descriptors` are those of qi_submit events.
-    `last_event` is where the trace was cut off, if it was.
+    `last_event` is where the trace was cut off, if it was. `caching_mode`: its unit was told of maps too (CAP.CM=1).
     """
 
     files: tuple[str, ...]
@@ -44,6 +44,7 @@ class Trace:
     kinds: Mapping[Kind, int]
     descriptors: Descriptors = field(default_factory=Descriptors)
     last_event: int | None = None
+    caching_mode: bool = False
 
     @property
     def applied_counts(self) -> dict[str, int]:
