@@ -30,6 +30,12 @@ class _Commands(click.Group):
         command: click.Command = module.command
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        widest = max(map(len, self.list_commands(ctx)))
+        for title, group in commands.GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(widest), summary) for name, summary in group.items()])
+
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted:
@@ -51,6 +57,8 @@ def vtd() -> None:
 
     Exit status: 0 done, the answer is yes; 1 done, the answer is no (a fault, a difference, a finding);
     2 the input or the usage is wrong: one line on stderr says what and where.
+
+    `vtd COMMAND --help` has examples. vtd-system-x86_64 stands in for QEMU where a program drives it.
     """
 
 

@@ -12,7 +12,7 @@ import time
 import click
 import pytest
 
-from cli import application, render
+from cli import application, commands, render
 from cli.__main__ import main
 from cli.options import DEVICE, NUMBER
 from pagetables.errors import VtdError
@@ -96,7 +96,18 @@ def test_help_lists_every_command_with_its_summary(capsys):
     for name in names:
         command = application.vtd.get_command(context, name)
         assert command.get_short_help_str(), f"{name} has no summary"
-        assert f"  {name} " in out
+        assert out.count(f"\n  {name} ") == 1
+    assert sorted(name for group in commands.GROUPS.values() for name in group) == names
+    assert "..." not in out.split("\n", 1)[1]
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_help_imports_no_command():
+    code = "import sys; from cli.__main__ import main; main(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split("\n")[-2].split()}
+    assert loaded & {"emulator", "device_models", "numpy", "rich", "yaml", "pyarrow"} == set()
+    assert "cli.commands.replay" not in done.stdout
 
 
 def test_every_command_has_help_with_an_example(capsys):
