@@ -112,6 +112,8 @@ def _candidates(
     from emulator.settings import assignments, machine_file
 
     names = [name.strip() for text in presets for name in text.split(",") if name.strip()]
+    if presets and not names:
+        raise click.UsageError("--preset names no preset: leave it out for all of them")
     values = {**(machine_file(machine) if machine is not None else {}), **assignments(assigned)}
     for script in scripts:
         load_script(script)  # a mistake in it is told before anything runs

@@ -161,6 +161,7 @@ def test_a_compared_preset_that_cannot_run_is_named(said):
     "arguments, message",
     [
         (("--preset", "linux-8"), "no preset is called 'linux-8'"),
+        (("--preset", ","), "--preset names no preset"),
         (("--grid", "pool"), "expected KEY=VALUE"),
         (("--set", "levels=9"), "levels=9"),
         (("--pressure", "no.yaml"), "no.yaml"),
