@@ -61,6 +61,7 @@ BEHAVIOURS: dict[str, str] = {
     "lost_status_is_an_error": "a wait descriptor whose status address holds no memory stops the queue",
     "ignore_interrupt_entry_fields": "reserved fields of interrupt entry invalidations are not looked at",
     "any_queue_width": "descriptors have the width that IQA.DW says in every table mode, 128 bits without ECAP.SMTS",
+    "check_idle_tail": "with IQA.DW a tail that is no multiple of 32 sets IQE while the queue is disabled too",
     "overlook_misaligned_tail": "in a queue of 256-bit descriptors a tail that is no multiple of 32 is overlooked",
     "ignore_mask_limit": "index masks of interrupt entry invalidations beyond ECAP.MHMV are taken",
     "ignore_upper_half": "bits 255:128 of queue descriptors are not looked at",

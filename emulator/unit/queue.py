@@ -30,6 +30,7 @@ from pagetables.memory import PhysicalMemory
 
 __all__ = ["InvalidationQueue"]
 
+_WIDE_SLOT = 32
 _WAIT = 5  # its type
 _STOPPED = FaultStatus.iqe.mask | FaultStatus.ite.mask
 
@@ -201,12 +202,18 @@ class InvalidationQueue:
     def tail_moved(self) -> None:
         """Software wrote IQT. A tail outside the queue is an error also where it equals the head."""
         state = self.state
+        if state is None and self._is_idly_wrong():
+            self._stop(QueueError.TAIL_MISALIGNED)
         if state is None or UnitRegisters.fsts.value(self._registers) & _STOPPED:
             return
         error = self._tail_error(state)
         if error is not None:
             self._stop(error)
         self.run()
+
+    def _is_idly_wrong(self) -> bool:
+        wide = self._registers.iqa.dw and self._registers.ecap.smts
+        return bool(wide and self._tail() % _WIDE_SLOT and self._registers.profile.behaves("check_idle_tail"))
 
     def _tail_error(self, state: QueueState) -> QueueError | None:
         tail = self._tail()

@@ -44,6 +44,7 @@ def scene(version: str, options: str, seed: int | str) -> Scene:
     wide = writer.draw.choice((0, WIDE))
     for size in (1, 2, 4, 8):
         writer.read(*range(END), size=size)
+    writer.write(IQA, wide, 8)
     for number in range(WRITES):
         offset, size = _place(writer)
         limit = (1 << 8 * size) - 1
