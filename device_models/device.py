@@ -19,10 +19,14 @@ __all__ = ["Device"]
 
 
 class Device:
-    """Something in a machine. `TYPE` is what `-device` calls it, `EXPLAINS` one line about it."""
+    """Something in a machine. `TYPE` is what `-device` calls it, `EXPLAINS` one line about it.
+
+    `HOTPLUGGABLE` types can be added to a machine that runs; `hotplugged` devices were.
+    """
 
     TYPE: ClassVar[str] = "device"
     EXPLAINS: ClassVar[str] = ""
+    HOTPLUGGABLE: ClassVar[bool] = True
     properties: ClassVar[dict[str, Property[Any]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -34,6 +38,7 @@ class Device:
         self.machine = machine
         self.id = identity
         self.realized = False
+        self.hotplugged = False
         self.values: dict[str, Any] = {}
         self.path = ""
 

@@ -28,6 +28,7 @@ class IntelIommu(Device):
 
     TYPE = "intel-iommu"
     EXPLAINS = "Intel IOMMU (VT-d) DMA Remapping device"
+    HOTPLUGGABLE = False
     DIALECT = Dialect.QEMU_11_1
 
     aw_bits = Unsigned(8, 48)

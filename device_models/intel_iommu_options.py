@@ -160,7 +160,8 @@ def _refuse(base: Profile, options: UnitOptions) -> None:
 
 def _refuse_eim(options: UnitOptions) -> None:
     if options.get("intremap") == "off":
-        raise OptionError("eim=on cannot be selected with intremap=off")
+        words = "with intremap=off" if options.dialect is Dialect.QEMU_11_1 else "without intremap=on"
+        raise OptionError(f"eim=on cannot be selected {words}")
     if options.dialect is Dialect.QEMU_7_2:
         raise OptionError("eim=on requires accel=kvm,kernel-irqchip=split")
 

@@ -90,15 +90,16 @@ class SystemMachine:
 
     # -- devices ------------------------------------------------------------------------------------------------------
 
-    def add_device(self, text: str) -> Device:
+    def add_device(self, text: str, hotplugged: bool = False) -> Device:
         """Add what `-device TEXT` adds; OptionError, worded as QEMU's, leaves the machine as it was."""
         options = parse_options(text)
         driver = options.pop("driver", None)
-        if driver is None:
+        if not driver:
             raise OptionError("Parameter 'driver' is missing")
         identity = options.pop("id", None)
         self._check_identity(identity)
         device = find_device_type(driver, self.profile.name)(self, identity)
+        device.hotplugged = hotplugged
         self._choose_bus(device, options.pop("bus", None))
         return self._settle(device, NAMED if identity else ANONYMOUS, identity, options)
 
@@ -112,13 +113,17 @@ class SystemMachine:
         return self._settle(device, folder, identity, parse_options(options, implied="") if options else {})
 
     def device_add(self, text: str) -> Device:
-        """`add_device` on a running machine: only buses that take devices then take one."""
+        """`add_device` on a running machine: types and buses that can then take part, and no others."""
         options = parse_options(text)
-        bus = self.buses.get(options.get("bus", self.root_bus.name))
-        kind = find_device_type(options.get("driver", ""), self.profile.name)
-        if bus is not None and issubclass(kind, PciFunction) and not bus.hotpluggable:
-            raise OptionError(f"Bus '{bus.name}' does not support hotplugging")
-        return self.add_device(text)
+        driver = options.get("driver")
+        if driver:
+            kind = find_device_type(driver, self.profile.name)
+            if not kind.HOTPLUGGABLE:
+                raise OptionError(f"Device '{driver}' does not support hotplugging")
+            bus = self.buses.get(options.get("bus", self.root_bus.name))
+            if bus is not None and issubclass(kind, PciFunction) and not bus.hotpluggable:
+                raise OptionError(f"Bus '{bus.name}' does not support hotplugging")
+        return self.add_device(text, hotplugged=True)
 
     def device_del(self, identity: str) -> None:
         """Remove a device that was added, by id or path; OptionError if there is none, or it is in use."""
@@ -148,8 +153,10 @@ class SystemMachine:
 
     def _choose_bus(self, device: Device, name: str | None) -> None:
         if not isinstance(device, PciFunction):
+            if name in self.buses:
+                raise OptionError(f"Device '{device.TYPE}' can't go on {self.buses[name].type_name} bus")
             if name is not None and name != "main-system-bus":
-                raise OptionError(f"Device '{device.TYPE}' can't go on bus '{name}'")
+                raise OptionError(f"Bus '{name}' not found")
             return
         bus = self.buses.get(name or self.root_bus.name)
         if bus is None:

@@ -61,7 +61,7 @@ class ObjectTree:
         """The device at `path`, or with that id; OptionError if there is none."""
         full = path if path.startswith("/") else f"{NAMED}/{path}"
         if full not in self._devices:
-            raise OptionError(f"Device '{path}' not found; {near(path, self._devices)}")
+            raise OptionError(f"Device '{path}' not found{self._near(path)}")
         return self._devices[full]
 
     def device_at(self, path: str) -> Device | None:
@@ -74,7 +74,7 @@ class ObjectTree:
             return path.rstrip("/")
         ends = [known for known in self._types if not path.startswith("/") and known.endswith(f"/{path}")]
         if len(ends) != 1:
-            raise OptionError(f"Device '{path}' not found; {near(path, self._types)}")
+            raise OptionError(f"Device '{path}' not found{self._near(path)}")
         return ends[0]
 
     def properties(self, path: str) -> list[ObjectProperty]:
@@ -101,6 +101,12 @@ class ObjectTree:
         if device is None:
             raise OptionError(f"Property '{self._types[where]}.{name}' not found")
         return device.realized if name == "realized" else device.get_property(name)
+
+    def _near(self, path: str) -> str:
+        # Ids for what looks like one, paths for a path; a long list of them teaches nobody.
+        ids = [known.removeprefix(f"{NAMED}/") for known in self._types if known.startswith(f"{NAMED}/")]
+        found = near(path, self._types if "/" in path else ids)
+        return "" if found.startswith("known: ") and ("/" in path or not ids) else f"; {found}"
 
     def paths(self) -> list[str]:
         """Every path, sorted."""

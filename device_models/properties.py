@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
+from device_models.c_numbers import NotANumber, parse_c_number
 from device_models.options import OptionError
 from pagetables.errors import near
 
@@ -135,10 +136,10 @@ class Unsigned(Property[int]):
         return value
 
     def parse(self, text: str, owner: str) -> int:
-        """A decimal, hexadecimal or (with a leading 0) octal number."""
+        """A decimal, hexadecimal or (with a leading 0) octal number; a negative one of 64 bits wraps, as in QEMU."""
         try:
-            return int(text, 8 if re.fullmatch(r"0[0-7]+", text) else 0)
-        except ValueError:
+            return parse_c_number(text.encode())
+        except NotANumber:
             raise OptionError(f"Parameter '{self.name}' expects integer, not {text!r}") from None
 
     def format(self, value: int) -> str:

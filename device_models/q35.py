@@ -117,6 +117,7 @@ class Vga(PciFunction):
 
     TYPE = "VGA"
     EXPLAINS = "VGA adapter (configuration space only)"
+    HOTPLUGGABLE = False
     VENDOR, DEVICE, CLASS, REVISION = BOCHS, 0x1111, 0x0300, 2
 
     def realize(self) -> None:

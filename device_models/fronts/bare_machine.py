@@ -29,7 +29,7 @@ class BareMachine(SystemMachine):
     def _add_board(self, vga: bool) -> None:
         """Nothing is on it."""
 
-    def add_device(self, text: str) -> Device:
+    def add_device(self, text: str, hotplugged: bool = False) -> Device:
         """OptionError always: there is nowhere to put it."""
         driver = parse_options(text).get("driver", "")
         if issubclass(find_device_type(driver, self.profile.name), PciFunction):

@@ -8,6 +8,7 @@ It serves `human-monitor-command`, `-monitor stdio` and `vtd run --monitor` alik
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -71,7 +72,7 @@ class Monitor:
             wanted = [topic for topic in INFO.values() if names[1:] in ([], [topic.name])]
             return [f"info {topic.usage} -- {topic.explains}" for topic in wanted]
         command = _COMMANDS.get(_ALIASES.get(names[0], names[0]))
-        return [f"{command.usage} -- {command.explains}"] if command else []
+        return [f"{command.usage} -- {command.explains}" if command else f"unknown command: '{names[0]}'"]
 
     def _info(self, text: str) -> Lines:
         if not text:
@@ -98,7 +99,7 @@ class Monitor:
 
     def _device_del(self, text: str) -> Lines:
         if not text:
-            raise OptionError("Parameter 'id' is missing")
+            raise InputError("device_del: string expected")
         self.host.remove(text)
         return []
 
@@ -110,12 +111,12 @@ class Monitor:
 
     def _qom_get(self, text: str) -> Lines:
         path, _, name = text.partition(" ")
-        return [str(self.host.machine.objects.get(path, name.strip()))]
+        return [json.dumps(self.host.machine.objects.get(path, name.strip()))]
 
     def _walk(self, text: str) -> Lines:
         words = text.split()
         if len(words) not in (2, 3):
-            raise InputError("expected BDF IOVA [r|w]")
+            raise InputError("expected BDF IOVA [r|w|x]")
         access = words[2] if len(words) == 3 else "r"
         return walk_lines(self.host.machine, parse_source_id(words[0]), parse_number(words[1]), access)
 
@@ -175,7 +176,7 @@ _COMMANDS: dict[str, _Command] = {
     "help": _Command("help|? [cmd]", "show the help", Monitor._help),
     "info": _Command("info [subcommand]", "show various information about the system state", Monitor._info),
     "xp": _Command("xp /fmt addr", "physical memory dump starting at 'addr'", Monitor._xp),
-    "walk": _Command("walk BDF IOVA [r|w]", "where an address of a device leads, step by step", Monitor._walk),
+    "walk": _Command("walk BDF IOVA [r|w|x]", "where an address of a device leads, step by step", Monitor._walk),
     "device_add": _Command(
         "device_add driver[,prop=value][,...]", "add device, like -device on the command line", Monitor._device_add
     ),

@@ -18,8 +18,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from device_models.c_numbers import NotANumber, parse_c_number
 from device_models.fronts.interception import Interception, InterceptionError
-from device_models.fronts.words import WordError, number
 from pagetables.errors import VtdError
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class QtestServer:
             return command(words)
         except IndexError:
             return "FAIL missing argument"
-        except (WordError, InterceptionError, VtdError) as error:
+        except (NotANumber, InterceptionError, VtdError) as error:
             return f"FAIL {' '.join(str(error).split())}"
 
     # -- commands -----------------------------------------------------------------------------------------------------
@@ -149,26 +149,26 @@ class QtestServer:
 
     def _reader(self, size: int) -> Command:
         read = self.machine.space.read_number
-        return lambda words: f"OK 0x{read(number(words[1]), size):016x}"
+        return lambda words: f"OK 0x{read(parse_c_number(words[1]), size):016x}"
 
     def _writer(self, size: int) -> Command:
         write = self.machine.space.write_number
 
         def command(words: Words) -> str:
-            write(number(words[1]), size, number(words[2]))
+            write(parse_c_number(words[1]), size, parse_c_number(words[2]))
             return "OK"
 
         return command
 
     def _port_reader(self, size: int) -> Command:
         read = self.machine.ports.read_number
-        return lambda words: f"OK 0x{read(number(words[1]) & 0xFFFF, size):04x}"
+        return lambda words: f"OK 0x{read(parse_c_number(words[1]) & 0xFFFF, size):04x}"
 
     def _port_writer(self, size: int) -> Command:
         write = self.machine.ports.write_number
 
         def command(words: Words) -> str:
-            write(number(words[1]) & 0xFFFF, size, number(words[2]))
+            write(parse_c_number(words[1]) & 0xFFFF, size, parse_c_number(words[2]))
             return "OK"
 
         return command
@@ -182,44 +182,44 @@ class QtestServer:
     def _bytes(self, words: Words) -> bytes:
         size = _size(words[2])
         if not size:
-            raise WordError("a read of 0 bytes")
-        return self.machine.space.read(number(words[1]), size)
+            raise NotANumber("a read of 0 bytes")
+        return self.machine.space.read(parse_c_number(words[1]), size)
 
     def _write(self, words: Words) -> str:
-        address, size, digits = number(words[1]), _size(words[2]), words[3]
+        address, size, digits = parse_c_number(words[1]), _size(words[2]), words[3]
         if digits[:2] != b"0x" or len(digits) < 3:
             return "FAIL invalid argument size"
         digits = digits[2 : 2 + 2 * size]
         try:
             data = binascii.unhexlify(digits[: len(digits) & ~1])
         except binascii.Error:
-            raise WordError("expected hexadecimal digits after 0x") from None
+            raise NotANumber("expected hexadecimal digits after 0x") from None
         self.machine.space.write(address, data.ljust(size, b"\0"))
         return "OK"
 
     def _write_base64(self, words: Words) -> str:
-        address, size = number(words[1]), _size(words[2])
+        address, size = parse_c_number(words[1]), _size(words[2])
         try:
             data = binascii.a2b_base64(words[3], strict_mode=True)
         except binascii.Error as error:
-            raise WordError(f"base64: {error}") from None
+            raise NotANumber(f"base64: {error}") from None
         self.machine.space.write(address, data[:size])
         return "OK"
 
     def _memset(self, words: Words) -> str:
-        address, size = number(words[1]), _size(words[2])
-        self.machine.space.write(address, bytes([number(words[3]) & 0xFF]) * size)
+        address, size = parse_c_number(words[1]), _size(words[2])
+        self.machine.space.write(address, bytes([parse_c_number(words[3]) & 0xFF]) * size)
         return "OK"
 
     def _clock_step(self, words: Words) -> str:
         old = self.machine.clock.now
         if len(words) == 1:
             return f"OK {self.machine.clock_step()}"
-        new = self.machine.clock_step(number(words[1]))
+        new = self.machine.clock_step(parse_c_number(words[1]))
         return f"{'OK' if new > old else 'FAIL'} {new}"
 
     def _clock_set(self, words: Words) -> str:
-        wanted, clock = number(words[1]), self.machine.clock
+        wanted, clock = parse_c_number(words[1]), self.machine.clock
         clock.advance_to(wanted)
         return f"{'OK' if clock.now == wanted else 'FAIL'} {clock.now}"
 
@@ -237,7 +237,7 @@ class QtestServer:
 
     def _set_input(self, words: Words) -> str:
         path, name, line, level = words[1], words[2], words[3], words[4]
-        self.interception.set_input(_text(path), _text(name), number(line), number(level))
+        self.interception.set_input(_text(path), _text(name), parse_c_number(line), parse_c_number(level))
         return "OK"
 
     def _module_load(self, words: Words) -> str:
@@ -245,9 +245,9 @@ class QtestServer:
 
 
 def _size(word: bytes) -> int:
-    size = number(word)
+    size = parse_c_number(word)
     if size > LONGEST_TRANSFER:
-        raise WordError(f"{size:#x} bytes: at most {LONGEST_TRANSFER:#x} at a time")
+        raise NotANumber(f"{size:#x} bytes: at most {LONGEST_TRANSFER:#x} at a time")
     return size
 
 

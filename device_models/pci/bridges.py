@@ -144,7 +144,16 @@ class PcieRootPort(Bridge):
     slot = Unsigned(16, 0)
 
     def realize(self) -> None:
-        """Add MSI-X, whose table is BAR 0, and the express capability; all windows closed."""
+        """Add MSI-X, whose table is BAR 0, and the express capability; all windows closed.
+
+        Two ports with the same number of chassis and slot cannot be, as in QEMU.
+        """
+        for other in self.machine.devices:
+            if isinstance(other, PcieRootPort) and (other.chassis, other.slot) == (self.chassis, self.slot):
+                raise OptionError(
+                    f"Can't add chassis slot, error -16: '{other.id or other.TYPE}' has chassis={self.chassis}, "
+                    f"slot={self.slot} too"
+                )
         super().realize()
         table = MemoryRegion("pcie-root-port-msix", 0x1000)
         self.add_bar(0, table)

@@ -41,8 +41,10 @@ def test_switches_take_the_words_that_qemu_takes(text: str, value: bool) -> None
 def test_numbers_are_decimal_hexadecimal_or_octal_and_fit() -> None:
     byte = Unsigned(8, name="x")
     assert [byte.parse(text, "edu") for text in ("39", "0x27", "047")] == [39, 39, 39]
-    with pytest.raises(OptionError, match="expects integer"):
-        byte.parse("abc", "edu")
+    for text in ("abc", "", "0b1", "0o7", "1_0", "0x10000000000000000"):
+        with pytest.raises(OptionError, match="expects integer"):
+            byte.parse(text, "edu")
+    assert Unsigned(64, name="x").parse("-1", "edu") == (1 << 64) - 1
     with pytest.raises(OptionError, match="uint8_t"):
         byte.checked(256, "edu")
     with pytest.raises(OptionError, match="uint8_t"):

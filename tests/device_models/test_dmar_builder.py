@@ -131,7 +131,7 @@ units: [{base: 0xfed90000, scope: [gpu], options: intremap=off}, {base: 0xfed910
 
 def test_devices_with_ats_are_found_behind_ports_and_in_the_root_complex() -> None:
     machine = parse_machine(
-        "engine: python\nbridges: ['pcie-root-port,id=p0,addr=1c.0', 'pcie-root-port,id=p1,addr=1d.0']\n"
+        "engine: python\nbridges: ['pcie-root-port,id=p0,addr=1c.0', 'pcie-root-port,id=p1,addr=1d.0,chassis=1']\n"
         "units: [{base: 0xfed90000, options: device-iotlb=on}]"
     )
     plug(machine, "p1", "00.0")
@@ -155,7 +155,7 @@ def test_without_device_tlbs_in_a_unit_no_ats_is_told_of() -> None:
 
 def test_atsr_all_names_every_root_port() -> None:
     machine = parse_machine(
-        "engine: python\nbridges: ['pcie-root-port,id=p0,addr=1c.0', 'pcie-root-port,id=p1,addr=1d.0']\n"
+        "engine: python\nbridges: ['pcie-root-port,id=p0,addr=1c.0', 'pcie-root-port,id=p1,addr=1d.0,chassis=1']\n"
         "units: [{base: 0xfed90000}]\natsr: all"
     )
     (atsr,) = (one for one in dmar_table(machine).structures if isinstance(one, Atsr))
@@ -179,7 +179,7 @@ def test_firmware_leaves_the_table_where_it_is_looked_for() -> None:
 def test_qemus_table_is_built_from_a_machine_like_qemus() -> None:
     golden = parse((FIXTURES / "dmar" / "qemu-7.2-q35.bin").read_bytes())
     slots = [f"edu,id=d{slot},addr=0{slot}.0" for slot in range(3, 9)]
-    ports = [f"pcie-root-port,id=p{number},addr=1c.{number},multifunction=on" for number in range(3)]
+    ports = [f"pcie-root-port,id=p{number},chassis={number},addr=1c.{number},multifunction=on" for number in range(3)]
     board = "['00:00.0', d3, d4, d5, d6, d7, d8, p0, p1, p2, '00:1f.0', '00:1f.2', '00:1f.3']"
     machine = parse_machine(
         f"engine: python\nprofile: qemu-7.2\nbridges: {ports}\ndevices: {slots}\n"

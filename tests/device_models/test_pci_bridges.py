@@ -109,11 +109,13 @@ def test_what_qemu_refuses_of_slots_and_bridges_is_refused() -> None:
         ("edu,bus=rp,addr=1", "only slot 0"),
         ("edu,addr=1f.0", "slot 31 function 0 not available for edu, in use by ICH9-LPC"),
         ("edu,bus=nowhere", "Bus 'nowhere' not found"),
+        ("pcie-root-port,addr=7", "Can't add chassis slot, error -16: 'rp' has chassis=0, slot=0 too"),
         ("edu,addr=4.1", "single function device can't be populated in function 4.1"),
     ):
         with pytest.raises(OptionError, match=message):
             machine.add_device(text)
     assert len(machine.devices) == 5
+    machine.add_device("pcie-root-port,addr=7,slot=1")
 
 
 def test_a_full_bus_says_so() -> None:

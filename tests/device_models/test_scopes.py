@@ -34,7 +34,7 @@ def board(engine: Engine | str = "python") -> SystemMachine:
         "pcie-pci-bridge,id=bridge,bus=port",
         "edu,id=old0,bus=bridge,addr=04.0",
         "edu,id=old1,bus=bridge,addr=05.0",
-        "pcie-root-port,id=other,addr=1d.0",
+        "pcie-root-port,id=other,addr=1d.0,chassis=1",
         "edu,id=disk,bus=other",
     ):
         machine.add_device(device)

@@ -83,7 +83,9 @@ def test_a_device_takes_the_first_free_slot_or_the_one_it_names(machine: SystemM
         ("id=x,addr=1", "Parameter 'driver' is missing"),
         ("edu,id=1x", "Parameter 'id' expects an identifier"),
         ("edu,id=taken", "Duplicate ID 'taken' for device"),
-        ("intel-iommu,bus=pcie.0", "Device 'intel-iommu' can't go on bus 'pcie.0'"),
+        ("driver=", "Parameter 'driver' is missing"),
+        ("intel-iommu,bus=pcie.0", "Device 'intel-iommu' can't go on PCIE bus"),
+        ("intel-iommu,bus=nowhere", "Bus 'nowhere' not found"),
     ],
 )
 def test_a_wrong_device_is_refused_in_the_words_of_qemu(machine: SystemMachine, text: str, message: str) -> None:
@@ -148,6 +150,39 @@ def test_a_running_machine_takes_devices_on_hotplug_buses_only(machine: SystemMa
     for identity, message in (("e", "Device 'e' not found"), ("fixed", "does not support hotplugging")):
         with pytest.raises(OptionError, match=message):
             machine.device_del(identity)
+
+
+def test_a_running_machine_takes_no_unit_and_no_display(machine: SystemMachine) -> None:
+    machine.add_device("pcie-root-port,id=rp,addr=4")
+    for text in ("intel-iommu", "VGA,bus=rp"):
+        with pytest.raises(OptionError, match="does not support hotplugging"):
+            machine.device_add(text)
+    assert machine.units == []
+    with pytest.raises(OptionError, match="'driver' is missing"):
+        machine.device_add("bus=rp")
+
+
+def test_beside_a_function_0_that_is_seen_already_nothing_is_added(machine: SystemMachine) -> None:
+    # Software looks for functions when it finds function 0: what comes later it would never see.
+    machine.add_device("pci-bridge,id=pb,addr=4,chassis_nr=1")
+    machine.device_add("edu,bus=pb,addr=8.1")
+    machine.device_add("edu,bus=pb,addr=8,multifunction=on")
+    with pytest.raises(OptionError, match="PCI: slot 8 function 0 already occupied by edu, new func edu cannot be"):
+        machine.device_add("edu,bus=pb,addr=8.2")
+
+
+def test_an_unknown_id_is_answered_with_ids_that_are_near(machine: SystemMachine) -> None:
+    for identity, answer in (
+        ("edu0", "Device 'edu0' not found"),
+        ("/machine/nowhere", "Device '/machine/nowhere' not found"),
+    ):
+        with pytest.raises(OptionError) as refused:
+            machine.device(identity)
+        assert str(refused.value).startswith(answer)
+        assert "known: /" not in str(refused.value)
+    machine.add_device("edu,id=edu1")
+    with pytest.raises(OptionError, match=r"Device 'edu0' not found; did you mean edu1\?$"):
+        machine.device("edu0")
 
 
 def test_time_passes_by_steps_or_to_the_next_timer(machine: SystemMachine) -> None:

@@ -69,6 +69,17 @@ REFUSALS = [
     ("-M q35 -device edu,foo=1", "-device edu,foo=1: Property 'edu.foo' not found"),
     ("-M q35 -device edo", "-device edo: 'edo' is not a valid device model name"),
     ("-M q35 -device edu,addr=40", "-device edu,addr=40: Property 'edu.addr' doesn't take value '40'"),
+    ("-M q35 -device intel-iommu,bus=pcie.0", "-device intel-iommu,bus=pcie.0: Device 'intel-iommu' can't go on PCIE"),
+    ("-M q35 -device edu,dma_mask=1_0", "-device edu,dma_mask=1_0: Parameter 'dma_mask' expects integer"),
+    ("-M q35 -device edu,rombar=-0x100000001", "-device edu,rombar=-0x100000001: Parameter 'rombar' expects "),
+    (
+        "-M q35 -device pcie-root-port -device pcie-root-port,addr=7",
+        "-device pcie-root-port,addr=7: Can't add chassis slot, error -16",
+    ),
+    (
+        "-M q35 -device intel-iommu,intremap=off,eim=on",
+        "-device intel-iommu,intremap=off,eim=on: eim=on cannot be selected without intremap=on",
+    ),
     ("-M q35 -device edu,dma_mask=zz", "-device edu,dma_mask=zz: Parameter 'dma_mask' expects integer"),
     ("-M q35 -device edu,id=a -device edu,id=a", "-device edu,id=a: Duplicate ID 'a' for device"),
     ("-M q35 -device intel-iommu,intremap=3", "-device intel-iommu,intremap=3: Parameter 'intremap' does not accept"),
