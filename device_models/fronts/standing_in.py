@@ -80,7 +80,7 @@ def _asked(invocation: Invocation, profile: Profile) -> str | None:
     if "help" in invocation.all("accel"):
         return "Accelerators supported in QEMU binary:\nqtest\ntcg\n"
     for text in invocation.all("device"):
-        options = parse_options(text)
+        options = _told(f"-device {text}", text, parse_options)
         if text in ("help", "?"):
             return device_list(profile.name)
         if "help" in options:

@@ -70,6 +70,7 @@ REFUSALS = [
     ("-M q35 -device edo", "-device edo: 'edo' is not a valid device model name"),
     ("-M q35 -device edu,addr=40", "-device edu,addr=40: Property 'edu.addr' doesn't take value '40'"),
     ("-M q35 -device intel-iommu,bus=pcie.0", "-device intel-iommu,bus=pcie.0: Device 'intel-iommu' can't go on PCIE"),
+    ('-device {"driver":"edu"', '-device {"driver":"edu": JSON parse error'),
     ("-M q35 -device edu,dma_mask=1_0", "-device edu,dma_mask=1_0: Parameter 'dma_mask' expects integer"),
     ("-M q35 -device edu,rombar=-0x100000001", "-device edu,rombar=-0x100000001: Parameter 'rombar' expects "),
     (
