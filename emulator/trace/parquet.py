@@ -37,7 +37,16 @@ _TYPES: Final[dict[str, Any]] = {
     "gpa": np.uint64, "size": np.uint64, "access": np.uint8, "leaf_levels": np.uint8, "cpu": np.uint16, "gfp": np.uint8,
 }  # fmt: skip
 _ALL_PAGES = 7
-_ABSENT: Final = {"time_ns": 0, "space": 0, **_NONE, "gpa": 0, "access": 0, "leaf_levels": _ALL_PAGES, "cpu": 0, "gfp": 0}
+_ABSENT: Final = {
+    "time_ns": 0,
+    "space": 0,
+    **_NONE,
+    "gpa": 0,
+    "access": 0,
+    "leaf_levels": _ALL_PAGES,
+    "cpu": 0,
+    "gfp": 0,
+}
 _NEEDED: Final = ("kind", "iova", "size")
 _TOP = np.uint64((1 << 64) - 1)
 
