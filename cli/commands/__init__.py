@@ -1,7 +1,7 @@
 """One module a command, loaded when it is asked for: `convert-trace` is `convert_trace.py`, its attribute `command`.
 
-A command's callback returns its exit status (None is 0). What does the work is imported inside the callback. The page that
-`vtd --help` prints stands here, by what people come with, and not in the modules: so it need not load them.
+A command's callback returns its exit status (None is 0). What does the work is imported inside the callback. The page
+that `vtd --help` prints stands here, by what people come with, and not in the modules: so it need not load them.
 """
 
 from __future__ import annotations
