@@ -37,6 +37,7 @@ from pagetables.images.registers import RegisterPage, load_units
 from pagetables.layouts import dmar
 from pagetables.request import Access, Request
 from tests.conftest import FIXTURES
+from tests.fuzz.trace_targets import TRACE_FEEDS
 from tests.pagetables.images.elf_bytes import Core, Load, note
 from tests.pagetables.images.kdump_bytes import PACKERS, flatten, kdump
 
@@ -378,5 +379,6 @@ TARGETS = {
         Target("monitor", _monitor, _monitor_seeds),
         Target("command-line", _command_line, _command_line_seeds),
         Target("machine-file", _machine_file, _machine_file_seeds),
+        *(Target(name, *pair) for name, pair in TRACE_FEEDS.items()),
     )
 }
