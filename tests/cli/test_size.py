@@ -72,3 +72,7 @@ def test_a_wrong_size_is_one_line_that_teaches(vtd, arguments: tuple[str, ...], 
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_more_devices_than_a_segment_has_are_refused(said):
+    assert "65537 is not in the range" in said("size", "--devices", 65537)

@@ -163,7 +163,7 @@ def test_rate_makes_time_shorter() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"events": 0}, {"devices": 0}, {"devices": 65}, {"rate": 0.0}, {"rate": float("nan")}]
+    "wrong", [{"events": 0}, {"devices": 0}, {"devices": 65}, {"rate": 0.0}, {"rate": 1e-300}, {"rate": float("nan")}]
 )
 def test_what_cannot_be_made_is_refused(wrong: dict) -> None:
     with pytest.raises(InputError, match="expected"):
