@@ -151,7 +151,7 @@ COLUMNS = (
         "requests to the page allocator",
         lambda run: sum(run.os_calls.values()),
     ),
-    Column("flushes", "flush-\nes", _FAILURES, "count", "invalidation descriptors but for waits", _flushes),
+    Column("flushes", "flush\ncount", _FAILURES, "count", "invalidation descriptors but for waits", _flushes),
     Column(
         "shared locks",
         "shared\nlocks",

@@ -55,7 +55,8 @@ def show_minimum(trace: Trace, key: str, found: Sequence[tuple[Candidate, Minimu
     from rich.table import Table
 
     out = _output()
-    out.print(f"the smallest {key} with no failed map: {_heading(trace, len(found))}", style="bold", soft_wrap=True)
+    out.print(_heading(trace, len(found)), style="bold", soft_wrap=True)
+    out.print(f"the smallest {key} with no failed map")
     for script in dict.fromkeys(one.script for one, _ in found):
         if script is not None:
             out.print(f"\n{_under(script).removeprefix(', ')}", style="bold")
