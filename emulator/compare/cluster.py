@@ -22,6 +22,7 @@ def run_on_cluster(trace: Trace, tasks: Sequence[Task[T]], address: str, progres
     InputError if Dask is not installed, or nobody answers. Workers need this package, in the same version.
     """
     distributed = _dask()
+    _check(address)  # Dask's own refusal comes with a traceback on stderr
     try:
         client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
@@ -34,6 +35,13 @@ def run_on_cluster(trace: Trace, tasks: Sequence[Task[T]], address: str, progres
             progress(rows)
         answers: list[T | Refused] = client.gather(futures)
     return answers
+
+
+def _check(address: str) -> None:
+    scheme, _, rest = address.rpartition("://")
+    host, _, port = rest.rpartition(":")
+    if scheme in ("", "tcp", "tls") and not (host and port.isdecimal()):
+        raise InputError(f"--scheduler {address}: expected an address with a port, such as tcp://10.0.0.1:8786")
 
 
 def _dask() -> Any:

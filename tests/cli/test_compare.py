@@ -378,3 +378,10 @@ def test_the_smallest_pool_in_the_document_of_compared_presets_is_what_is_found(
     tried = {one["value"]: one["failed"] for one in run["tried"]}
     minimum, less, failed = map(int, told.groups())
     assert (run["minimum"], less, tried[less]) == (minimum, minimum - 1, failed)
+
+
+@pytest.mark.parametrize("address", ["nowhere", "tcp://nowhere", "host:port", "tls://:5"])
+def test_a_scheduler_without_a_port_is_refused_before_anything_is_tried(said, small, address):
+    pytest.importorskip("distributed", reason="NOT RUN: pip install 'vtd-emulator[cluster]'")
+    line = said("compare", small, "--scheduler", address, "--preset", "linux-7")
+    assert f"--scheduler {address}: expected an address with a port" in line
