@@ -16,6 +16,7 @@ from cli import application, commands, render
 from cli.__main__ import main
 from cli.options import DEVICE, NUMBER
 from pagetables.errors import VtdError
+from tests.conftest import FIXTURES
 
 
 @pytest.fixture
@@ -100,6 +101,12 @@ def test_help_lists_every_command_with_its_summary(capsys):
     assert sorted(name for group in commands.GROUPS.values() for name in group) == names
     assert "..." not in out.split("\n", 1)[1]
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_the_readme_lists_every_command_once():
+    rows = (FIXTURES.parent / "README.md").read_text().splitlines()
+    for name in application.vtd.list_commands(click.Context(application.vtd)):
+        assert sum(row.startswith((f"| `vtd {name} ", f"| `vtd {name}`")) for row in rows) == 1, name
 
 
 def test_help_imports_no_command():
