@@ -18,7 +18,7 @@ STATIC = "static"
 
 @click.command("size")
 @click.option("--window", default="256M", show_default=True, metavar="SIZE", help="What each device may have mapped.")
-@click.option("--devices", type=click.IntRange(1, 1 << 16), default=1, show_default=True, help="Devices, each with its domain.")
+@click.option("--devices", type=click.IntRange(1, 1 << 16), default=1, show_default=True, help="Each with its domain.")
 @click.option("--levels", type=click.IntRange(1, 5), default=3, show_default=True, help="Table levels.")
 @click.option("--memory", default="1G", show_default=True, metavar="SIZE", help="Memory that table pages come from.")
 @json_option
