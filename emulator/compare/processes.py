@@ -14,6 +14,7 @@ import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -76,6 +77,7 @@ class _Worker:
 def _workers(folder: Path, trace: Trace, number: int) -> Iterator[list[_Worker]]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["emulator.what_if"])
+    _start_fork_server()
     rest = replace(only_rows(trace), columns=trace.columns.take(slice(0, 0)))
     workers = []
     try:
@@ -92,6 +94,17 @@ def _workers(folder: Path, trace: Trace, number: int) -> Iterator[list[_Worker]]
         for worker in workers:
             worker.process.join()
             worker.pipe.close()
+
+
+def _start_fork_server() -> None:
+    # It ignores Ctrl-C once it serves, and would die of it noisily while it imports: so it is born with Ctrl-C blocked,
+    # which for us means late. The tracker comes first, since whoever starts it finds Ctrl-C unblocked afterwards.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _shared_out(tasks: Sequence[Task[T]], workers: list[_Worker], progress: Progress) -> list[T | Refused]:
@@ -138,7 +151,10 @@ def _how_it_ended(process: BaseProcess) -> str:
 
 def _work(folder: Path, rest: Trace, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    trace = Prepared.of(_mapped(folder, rest))
+    try:
+        trace = Prepared.of(_mapped(folder, rest))
+    except FileNotFoundError:  # the parent was interrupted, and took the files along
+        return
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         while True:
             task = pipe.recv()

@@ -118,8 +118,10 @@ def trace_writer(
     with _opened(path) as out:
         if style is Format.PARQUET:
             table = ParquetWriter(out, spaces, kernel_rule)
-            yield table
-            table.close()
+            try:
+                yield table
+            finally:  # of a file that is dropped too: pyarrow complains on stderr about writers left open
+                table.close()
             return
         with _text(out) as text:
             if style is Format.JSON_LINES:

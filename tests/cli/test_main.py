@@ -18,6 +18,8 @@ from cli.options import DEVICE, NUMBER
 from pagetables.errors import VtdError
 from tests.conftest import FIXTURES
 
+TRACE = FIXTURES / "traces" / "a-legacy-strict.txt.xz"
+
 
 @pytest.fixture
 def failing(monkeypatch):
@@ -148,6 +150,19 @@ def test_interrupting_a_running_command_leaves_one_line(start, tmp_path):
     out, err = process.communicate(timeout=30)
     os.close(descriptor)
     assert (process.returncode, out, err) == (130, "", "vtd: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("generate", "nic-tx", "out.parquet", "--events", "50000000"), ("compare", TRACE, "--jobs", "2")]
+)
+@pytest.mark.parametrize("after", [1.5, 3.0])
+def test_ctrl_c_in_a_terminal_reaches_all_processes_and_leaves_one_line(start, tmp_path, arguments, after):
+    process = start(*arguments, cwd=tmp_path, start_new_session=True)
+    time.sleep(after)  # somewhere in the middle, wherever that is
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "vtd: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def open_when_read(pipe):
