@@ -55,7 +55,7 @@ def spaces_of(devices: int) -> tuple[Space, ...]:
 def generate(workload: Workload, events: int, devices: int = 1, seed: int = 0, rate: float = 1.0) -> Iterator[Columns]:
     """`events` rows of `workload` in pieces of bounded size, the same for the same arguments. Times begin at 0."""
     if events < 1 or not 0.001 <= rate <= 1000:
-        raise InputError(f"{events} events at {rate} times the usual rate: expected 1 or more, and 0.001 to 1000 times")
+        raise InputError(f"{events} events at {rate} times the rate: expected at least 1, and 0.001 to 1000 times")
     random = np.random.default_rng(seed)
     streams: list[Stream] = []
     first: list[dict[str, int]] = []
