@@ -153,7 +153,7 @@ def test_interrupting_a_running_command_leaves_one_line(start, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("generate", "nic-tx", "out.parquet", "--events", "50000000"), ("compare", TRACE, "--jobs", "2")]
+    "arguments", [("generate", "nic-tx", "out.jsonl", "--events", "50000000"), ("compare", TRACE, "--jobs", "2")]
 )
 @pytest.mark.parametrize("after", [1.5, 3.0])
 def test_ctrl_c_in_a_terminal_reaches_all_processes_and_leaves_one_line(start, tmp_path, arguments, after):

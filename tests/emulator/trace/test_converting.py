@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import lzma
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from emulator.trace.columns import Columns
 from emulator.trace.framing import Format
 from emulator.trace.kernel_text import framed
 from emulator.trace.parquet import ROWS
-from emulator.trace.writing import SUFFIXES, TEXT, convert_text, format_of, text_format, write_trace
+from emulator.trace.writing import SUFFIXES, TEXT, convert_text, format_of, text_format, trace_writer, write_trace
+from emulator.workloads import WORKLOADS, generate
+from emulator.workloads.workload import spaces_of
 from pagetables.errors import InputError, TraceError
 from tests.scripts import Script
 
@@ -272,3 +276,20 @@ def test_compressed_output_is_compressed(script, tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl.xz"
     write_trace(script.trace(), str(path), Format.JSON_LINES)
     assert lzma.decompress(path.read_bytes()).startswith(b'{"event": "trace"')
+
+
+def interrupted(path: Path) -> None:
+    with trace_writer(str(path), Format.PARQUET, spaces_of(1), "7.x") as writer:
+        writer.write(next(generate(WORKLOADS["nic-tx"], 60)))
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_parquet_file_is_dropped_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow", reason="NOT RUN: pip install 'vtd-emulator[arrow]'")
+    said: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "out.parquet")
+    gc.collect()
+    assert said == []
+    assert list(tmp_path.iterdir()) == []
