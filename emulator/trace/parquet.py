@@ -116,7 +116,8 @@ class ParquetReader:
         self._spaces: list[dict[str, Any]] = about.get("spaces", [])
 
     def _told(self) -> Any:
-        return _Told(self.name, (self._arrow.ArrowException, OSError))
+        # pyarrow decodes the names of columns itself, and says so when it cannot.
+        return _Told(self.name, (self._arrow.ArrowException, OSError, UnicodeDecodeError))
 
     def _about(self) -> dict[str, Any]:
         metadata = self._file.schema_arrow.metadata or {}
@@ -173,6 +174,7 @@ class ParquetReader:
         first = 0
         with self._told():
             for batch in self._file.iter_batches(ROWS, columns=self._present):
+                batch.validate(full=True)  # a damaged file's indices and offsets may point anywhere
                 values = {name: self._values(name, batch.column(name)) for name in self._present}
                 columns = self._filled(values, first, batch.num_rows)
                 first += batch.num_rows

@@ -6,6 +6,7 @@ something, whose bytes it leaves in the working directory; with INPUT files it f
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ import atheris
 with atheris.instrument_imports(include=["pagetables", "emulator.trace"]):
     from tests.fuzz.targets import LONGEST, TARGETS
 
+SEED = os.environ.get("VTD_FUZZ_SEED", "1")  # 0: another each time
 MEMORY_MIB = 1024
 SLOWEST = 10  # seconds one input may take
 
@@ -22,7 +24,7 @@ SLOWEST = 10  # seconds one input may take
 def main(name: str, seconds: str, *inputs: str) -> None:
     """Runs it; never returns."""
     target = TARGETS[name]
-    options = [f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MIB}", f"-timeout={SLOWEST}"]
+    options = [f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MIB}", f"-timeout={SLOWEST}", f"-seed={SEED}"]
     options += [f"-max_len={LONGEST}", "-print_final_stats=1", "-verbosity=0"]
     with tempfile.TemporaryDirectory() as folder:
         for number, seed in enumerate(target.seeds()):

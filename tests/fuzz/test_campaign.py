@@ -1,6 +1,7 @@
 """Hostile input: every parser from its seeds on, quickly always, and for as long as one likes with atheris.
 
-`VTD_FUZZ_SECONDS=60 pytest -m slow tests/fuzz -s` is a campaign of a minute for each target.
+`VTD_FUZZ_SECONDS=60 VTD_FUZZ_SEED=0 pytest -m slow tests/fuzz -s` is a campaign of a minute for each target, a new
+one each time; without a seed of its own it starts the same way each time.
 """
 
 from __future__ import annotations
@@ -50,6 +51,15 @@ def test_nothing_and_noise_break_nothing(name: str) -> None:
 
 
 @pytest.mark.slow
+def test_no_single_damaged_byte_of_a_parquet_file_breaks_anything() -> None:
+    # Mutations by chance seldom reach a byte that pyarrow does not check itself: a column's name, a dictionary's index.
+    seed = next(iter(TARGETS["parquet"].seeds()))
+    for place, byte in enumerate(seed):
+        for damaged in (byte ^ 0xFF, byte ^ 0x40):
+            TARGETS["parquet"](seed[:place] + bytes([damaged]) + seed[place + 1 :])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_campaign_breaks_nothing(name: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("atheris") is None:
@@ -63,7 +73,7 @@ def test_campaign_breaks_nothing(name: str, tmp_path: Path) -> None:
         check=False,
     )
     count = re.search(r"number_of_executed_units: (\d+)", done.stderr)
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
     assert count is not None
     assert int(count[1]) > 0
     sys.stdout.write(f"{name}: {int(count[1]):,} inputs\n")
