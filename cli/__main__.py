@@ -13,12 +13,18 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `vtd` with `arguments` (the process's own by default); returns the exit status."""
     try:
-        from cli.application import run  # inside, so that Ctrl-C while modules load is as quiet as any other
+        from cli.ending import Ended, ending_on_request  # inside, so that Ctrl-C while modules load is quiet, too
 
-        return run(sys.argv[1:] if arguments is None else list(arguments))
+        with ending_on_request():
+            from cli.application import run
+
+            return run(sys.argv[1:] if arguments is None else list(arguments))
     except KeyboardInterrupt:
         sys.stderr.write("vtd: interrupted\n")
         return INTERRUPTED
+    except Ended as ended:
+        sys.stderr.write("vtd: terminated\n")
+        return int(str(ended.code))
 
 
 if __name__ == "__main__":

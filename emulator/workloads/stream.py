@@ -130,7 +130,7 @@ class Stream:
         count = len(time)
         return common | {
             "time_ns": time.astype(np.uint64),
-            "kind": np.full(count, kind, np.uint8),
+            "kind": np.full(count, int(kind), np.uint8),
             "space": np.full(count, self._space, np.uint32),
             "gpa": gpa,
             "access": np.full(count, access, np.uint8),

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,20 @@ def start():
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+@pytest.fixture
+def until():
+    """Waits until a function returns something, which it returns."""
+
+    def wait(found):
+        for _ in range(1200):
+            if answer := found():
+                return answer
+            time.sleep(0.05)
+        pytest.fail("it did not happen")
+
+    return wait
 
 
 @pytest.fixture

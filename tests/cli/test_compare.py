@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -229,27 +228,18 @@ def test_a_compared_preset_that_no_value_saves_has_exit_status_1(printed, shown,
     assert any("none up to 1,048,576" in line for line in shown(*asked, status=1))
 
 
-def test_interrupting_a_comparison_ends_its_workers_and_leaves_one_line(start, tmp_path):
-    process = start(
-        *("compare", FIXTURES / "traces" / "a-legacy-strict.txt.xz", "--jobs", "2"),
-        start_new_session=True,
-        env={"TMPDIR": str(tmp_path)},
-    )
-    for _ in range(600):
-        if workers_of(process.pid) >= 3:  # a fork server and two workers
-            break
-        time.sleep(0.05)
+@pytest.mark.parametrize("everybody", [True, False], ids=["as a terminal does", "as kill does"])
+@pytest.mark.parametrize("number, word", [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_comparison_that_is_asked_to_end_takes_its_workers_along(start, tmp_path, until, number, word, everybody):
+    process = start("compare", TRACE, "--jobs", "2", start_new_session=True, env={"TMPDIR": str(tmp_path)})
+    until(lambda: workers_of(process.pid) >= 4)  # a tracker, a fork server and two workers
+    if everybody:
+        os.killpg(process.pid, number)
     else:
-        pytest.fail("no workers came")
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+        process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, "", "vtd: interrupted\n")
-    for _ in range(200):
-        if not workers_of(process.pid):
-            break
-        time.sleep(0.05)
-    assert workers_of(process.pid) == 0
+    assert (process.returncode, out, err) == (128 + number, "", f"vtd: {word}\n")
+    until(lambda: not workers_of(process.pid))
     assert list(tmp_path.iterdir()) == []
 
 

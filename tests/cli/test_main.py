@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 
 import click
 import pytest
@@ -17,8 +17,6 @@ from cli.__main__ import main
 from cli.options import DEVICE, NUMBER
 from pagetables.errors import VtdError
 from tests.conftest import FIXTURES
-
-TRACE = FIXTURES / "traces" / "a-legacy-strict.txt.xz"
 
 
 @pytest.fixture
@@ -141,38 +139,124 @@ def test_completion_knows_the_commands(vtd):
     assert "inspect" in done.stdout
 
 
-def test_interrupting_a_running_command_leaves_one_line(start, tmp_path):
+def test_interrupting_a_running_command_leaves_one_line(start, tmp_path, until):
     os.mkfifo(tmp_path / "image")
     process = start("inspect", tmp_path / "image")
-    descriptor = open_when_read(tmp_path / "image")
-    time.sleep(0.5)  # it reads the pipe now
+    descriptor = until(lambda: writing_end(tmp_path / "image"))  # somebody reads it now
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     os.close(descriptor)
     assert (process.returncode, out, err) == (130, "", "vtd: interrupted\n")
 
 
-@pytest.mark.parametrize(
-    "arguments", [("generate", "nic-tx", "out.jsonl", "--events", "50000000"), ("compare", TRACE, "--jobs", "2")]
-)
-@pytest.mark.parametrize("after", [1.5, 3.0])
-def test_ctrl_c_in_a_terminal_reaches_all_processes_and_leaves_one_line(start, tmp_path, arguments, after):
-    process = start(*arguments, cwd=tmp_path, start_new_session=True)
-    time.sleep(after)  # somewhere in the middle, wherever that is
-    os.killpg(process.pid, signal.SIGINT)
+def writing_end(pipe):
+    """A descriptor that writes to a pipe, once somebody reads that."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+ENDINGS = [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated"), (signal.SIGHUP, "terminated")]
+
+
+@pytest.mark.parametrize("number, word", ENDINGS)
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_a_command_that_is_asked_to_end_leaves_nothing_half_written(start, tmp_path, until, name, number, word):
+    process = start("generate", "nic-tx", name, "--events", "50000000", cwd=tmp_path, start_new_session=True)
+    until(lambda: any(path.stat().st_size > 1 << 16 for path in tmp_path.iterdir()))
+    os.killpg(process.pid, number)  # as a terminal does it
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, "", "vtd: interrupted\n")
+    assert (process.returncode, out, err) == (128 + number, "", f"vtd: {word}\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def open_when_read(pipe):
-    """Opens a pipe for writing as soon as somebody reads it."""
-    for _ in range(600):
+@pytest.fixture
+def ending(failing, monkeypatch):
+    """A command `fail` that does what the test wants; what is ignored afterwards is not in the tests to come."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def install(act):
+        @click.command("fail")
+        def fail():
+            act()
+
+        monkeypatch.setattr(application.vtd, "get_command", lambda ctx, name: fail)
+
+    yield install
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number, word", ENDINGS)
+def test_a_request_to_end_that_was_swallowed_comes_again(ending, capsys, number, word):
+    seen = []
+
+    def swallow():
         try:
-            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            time.sleep(0.05)
-    pytest.fail("nobody opened the pipe")
+            signal.raise_signal(number)
+        except BaseException as error:  # as numpy does it where it looks for an attribute
+            seen.append(error)
+        while True:
+            signal.pause()
+
+    ending(swallow)
+    assert main(["fail"]) == 128 + number
+    assert len(seen) == 1
+    assert one_line(capsys) == f"vtd: {word}\n"
+
+
+def test_a_second_ctrl_c_does_not_disturb_who_cleans_up(ending, capsys):
+    done = []
+
+    def clean_up():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            try:
+                raise OSError("on the way")
+            except OSError:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGTERM)
+            done.append("cleaned")
+
+    ending(clean_up)
+    assert main(["fail"]) == 130
+    assert done == ["cleaned"]
+    assert one_line(capsys) == "vtd: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # nothing is left that Ctrl-C could end
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_request_in_a_finalizer_is_quiet_and_comes_again(ending, capsys):
+    class Last:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def drop():
+        last = Last()
+        del last
+        while True:
+            signal.pause()
+
+    ending(drop)
+    assert main(["fail"]) == 130
+    assert one_line(capsys) == "vtd: interrupted\n"
+
+
+def test_signals_that_are_ignored_stay_ignored(ending, capsys):
+    ending(lambda: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert main(["fail"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_thread_may_run_a_command(ending):
+    ending(lambda: None)
+    statuses = []
+    thread = threading.Thread(target=lambda: statuses.append(main(["fail"])))
+    thread.start()
+    thread.join()
+    assert statuses == [0]
 
 
 def test_output_to_a_closed_pipe_ends_quietly():
