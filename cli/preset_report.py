@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from emulator.presets import Preset
 
-__all__ = ["option_table", "preset_outline", "preset_table", "shown"]
+__all__ = ["option_table", "preset_outline", "preset_table", "setting_table", "shown"]
 
 WIDTH = 80
 
@@ -64,6 +64,18 @@ def option_table(known: Mapping[str, Mapping[str, Mapping[str, int | str]]]) -> 
         for number, (choice, options) in enumerate(choices.items()):
             settings = "  ".join(f"{name}={shown(value)}" for name, value in options.items())
             table.add_row("" if number else axis, choice, settings or "-")
+    return table
+
+
+def setting_table(known: Mapping[str, str]) -> Table:
+    """Settings that belong to no axis, and what each is about."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, width=WIDTH)
+    table.add_column("setting", style="bold", no_wrap=True)
+    table.add_column("what it is (--set SETTING=VALUE)")
+    for key, about in known.items():
+        table.add_row(key, about)
     return table
 
 

@@ -75,6 +75,8 @@ def _rows(outcome: Outcome) -> Iterable[tuple[str, str]]:
     yield "axes", f"pool {outcome.pool}, addresses {outcome.iova} ({outcome.spaces})"
     yield "", f"invalidation {outcome.flush}, bounce {outcome.bounce}, a failed map: {outcome.reaction}"
     yield "maps", _maps(outcome)
+    if outcome.lists["ranges"]:
+        yield "lists", f"{count(outcome.lists['ranges'], 'range')} of {count(outcome.lists['pieces'], 'piece')}"
     yield "unmaps", _unmaps(outcome)
     yield "map takes", _latency(outcome.map_ns)
     yield "unmap takes", _latency(outcome.unmap_ns)

@@ -22,7 +22,7 @@ from pagetables.address import PAGE_SIZE, parse_number
 from pagetables.errors import InputError, near
 from pagetables.mapper import Stage
 
-__all__ = ["KEYS", "Key", "Settings", "assignments", "machine_file", "parse_size"]
+__all__ = ["KEYS", "WHAT_IF", "Key", "Settings", "assignments", "machine_file", "parse_size"]
 
 _SIZE = re.compile(r"(0x[0-9a-f_]+|[0-9][0-9_]*)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _LEAF_NAMES = {"4k": 1, "2m": 2, "1g": 3}
@@ -53,6 +53,8 @@ class Settings:
     accesses: str = "none"
     late_us: int = 5
     sg_boundary: int = 0
+    transfers: str = "recorded"
+    transfers_gap_us: int = 10
     requests: str = "none"
     requests_packet: int = 64
     requests_reserve: int = 0
@@ -104,6 +106,10 @@ class Settings:
             raise InputError("window=shared needs an address allocator: recorded addresses of two domains may be equal")
         if self.sg_boundary and self.iova == "recorded":
             raise InputError("sg.boundary needs an address allocator: a list that is laid out anew may be longer")
+        if self.transfers != "recorded" and self.iova == "recorded":
+            raise InputError(f"transfers={self.transfers} needs an address allocator: its ranges are not the recorded")
+        if self.transfers != "recorded" and self.sg_boundary:
+            raise InputError(f"sg.boundary is about scatter lists: transfers={self.transfers} meets no boundary")
         if self.iova == "recorded" and waits_for_allocator(self.flush):
             raise InputError(f"flush={self.flush} waits until an address allocator asks for a flush: set iova, too")
         return self
@@ -258,6 +264,10 @@ KEYS: dict[str, Key] = {
     "sg.boundary": Key(
         "sg_boundary", _boundary, "segment boundary of all devices, such as 64K; as recorded if not set"
     ),
+    "transfers": Key(
+        "transfers", _choice(("recorded", "apart", "linked")), "pieces: as recorded, each apart, or reserved and linked"
+    ),
+    "transfers.gap_us": Key("transfers_gap_us", _natural(), "longest time between pieces that are linked"),
     "requests": Key(
         "requests", _choice(("none", "uhci")), "what a request takes besides its mapping: uhci descriptors"
     ),
@@ -275,3 +285,6 @@ KEYS: dict[str, Key] = {
     "kernel.reclaim_per_ms": Key("kernel_reclaim_per_ms", _natural(), "pages the background reclaimer frees in 1 ms"),
 }
 """Every key that `--set` and a machine file know, but for the options of an axis (`pool.OPTION`)."""
+_OF_RUNS = ("window", "gfp", "accesses", "sg", "transfers", "requests", "costs", "pressure")
+WHAT_IF = tuple(key for key in KEYS if key.partition(".")[0] in _OF_RUNS)
+"""Those among them that belong to what-if runs and to none of their axes."""

@@ -10,7 +10,9 @@ from cli.render import console, emit_json
 
 @click.command("presets")
 @click.argument("name", required=False)
-@click.option("--options", "listed", is_flag=True, help="Every choice on each axis, with its options and defaults.")
+@click.option(
+    "--options", "listed", is_flag=True, help="Every choice on each axis, its options, defaults; other settings."
+)
 @json_option
 def command(name: str | None, listed: bool, as_json: bool) -> int:
     """The systems of the seeds and of kernels since, each in a sentence; with NAME one of them, all its settings.
@@ -26,16 +28,20 @@ def command(name: str | None, listed: bool, as_json: bool) -> int:
       vtd presets --options
       vtd replay fixtures/traces/a-legacy-strict.txt.xz --preset gart-lazy
     """
-    from cli.preset_report import option_table, preset_outline, preset_table
+    from cli.preset_report import option_table, preset_outline, preset_table, setting_table
     from emulator.axes import choices, effective, options
     from emulator.presets import AXES, find_preset, load_presets
+    from emulator.settings import KEYS, WHAT_IF
 
     if listed:
         known = {axis: {choice: options(axis, choice) for choice in choices(axis)} for axis in AXES}
+        others = {key: KEYS[key].about for key in WHAT_IF}
         if as_json:
-            emit_json({"axes": known})
+            emit_json({"axes": known, "settings": others})
         else:
             console().print(option_table(known))
+            console().print()
+            console().print(setting_table(others))
         return 0
     presets = [find_preset(name)] if name else list(load_presets())
     if as_json:

@@ -59,7 +59,8 @@ def command(
     Settings of a what-if run (any of them makes it one):
       preset  bounce  bounce.OPTION  reaction  reaction.OPTION  window=per-domain|shared
       gfp=atomic|kernel|...  accesses=none|rule|late  accesses.late_us  costs=FILE  pressure=FILE
-      sg.boundary=SIZE  requests=none|uhci  requests.packet  requests.reserve  requests.gfp
+      sg.boundary=SIZE  transfers=recorded|apart|linked  transfers.gap_us
+      requests=none|uhci  requests.packet  requests.reserve  requests.gfp
 
     \b
     Examples:

@@ -28,10 +28,14 @@ class Outcome:
     bounce: str = _metric("how buffers a device cannot reach were bounced")
     reaction: str = _metric("what the driver did when a map failed")
     spaces: str = _metric("per-domain: a space for each domain; shared: one window for all devices")
+    transfers: str = _metric("transfers of several pieces: as recorded, each piece apart, or reserved first and linked")
     addresses: str = _metric("as recorded, or re-allocated: runs of the two kinds are never compared")
     events: int = _metric("rows of the trace that were replayed")
-    maps: int = _metric("maps the trace asks for; a scatter list is one")
+    maps: int = _metric("maps the trace asks for; a scatter list is one, and so is a linked transfer")
     maps_ok: int = _metric("maps that got what they needed, at once or later")
+    lists: Mapping[str, int] = _metric(
+        "ranges mapped piece by piece (scatter lists, linked transfers), and their pieces"
+    )
     unmaps: int = _metric("unmaps that removed something")
     unmaps_of_failed: int = _metric("unmaps of what this run had failed to map: nothing to do")
     failed: Mapping[str, int] = _metric("maps given up, by what was missing: page, address, bounce, descriptor")

@@ -144,12 +144,21 @@ class Placing:
             return "bounce" if isinstance(error, NoBounceBuffer) else failure_cause(error), at > start
         finally:
             supply.settle()
-        self._layer.notify(domain, Iova(start), size)  # once, as iommu_map_sg does after its last piece
+        self._notify(domain, Iova(start), size)
         if not self._submit(op):
             self._undo(op, domain, start, size)
             return "descriptor", True
         self._buffers.add(ops.buffer[op], ops.offset[op], size)
         return None, True
+
+    def _notify(self, domain: Domain, start: Iova, size: int) -> None:
+        # Once, as iommu_map_sg does after its last piece. Who maps waits for what a caching unit has to hear.
+        counts = self._machine.driver.counts
+        waits = counts.wait
+        self._layer.notify(domain, start, size)
+        if counts.wait != waits:
+            self._meter.spend("invalidate.submit")
+            self._meter.spend("invalidate.wait")
 
     def _submit(self, op: int) -> bool:
         # What is never unmapped is a ring, or the firmware's: no request.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from emulator.clock import Clock
+from emulator.clock import MICROSECOND, Clock
 from emulator.machine import Machine
 from emulator.mapping.bounce.bouncer import make_bouncer
 from emulator.mapping.costs import Costs, Meter
@@ -39,6 +39,7 @@ from emulator.what_if.outcome import SERIES
 from emulator.what_if.placing import Placing
 from emulator.what_if.spaces import RECORDED, Spaces
 from emulator.what_if.swap_disk import SwapDisk
+from emulator.what_if.transfers import with_transfers
 from emulator.what_if.waiting import Refusal, Waiter, WaitList
 from pagetables.address import PAGE_SHIFT, PAGE_SIZE, SourceId
 from pagetables.errors import MappingError
@@ -60,7 +61,7 @@ class Runner:
         prepared = trace if isinstance(trace, Prepared) else Prepared.of(trace)
         trace = prepared.trace
         self.trace, self.ledger = trace, prepared.ledger
-        self.ops, self.padding = with_boundary(prepared.ops, settings.sg_boundary)
+        self.ops, self.padding = with_boundary(_transfers(prepared, settings), settings.sg_boundary)
         self.padded = 0  # bytes mapped that nobody passed
         self.buffers = Buffers(self.ops, settings.iova != RECORDED)
         self.settings = _fitted(settings, trace)
@@ -70,6 +71,7 @@ class Runner:
         self.failed: Counter[str] = Counter(dict.fromkeys(_GIVEN_UP, 0))
         self.refused: Counter[str] = Counter(dict.fromkeys(FAILURES, 0))
         self.maps = self.maps_ok = self.unmaps = self.unmaps_of_failed = 0
+        self.lists = self.pieces = 0  # ranges of several pieces that were mapped, and those pieces
         self.map_ns, self.unmap_ns = array("Q"), array("Q")
         self.devices = Devices(self.machine, self._age)
         self.gauges = Gauges(SERIES[1:], self._read_gauges)
@@ -183,10 +185,18 @@ class Runner:
         meter.take()  # what went on in the background is nobody's latency
         waits = meter.counts["invalidate.wait"]
         refusal = self.placing.map(op)
-        self.padded += 0 if refusal else self.padding.get(op, 0)
+        if refusal is None:
+            self._mapped(op)
         if meter.counts["invalidate.wait"] != waits:
             self._stand_in_line(self.ops.cpu[op])
         return refusal, meter.take()
+
+    def _mapped(self, op: int) -> None:
+        self.padded += self.padding.get(op, 0)
+        pieces = self.ops.first[op + 1] - self.ops.first[op]
+        if pieces > 1:
+            self.lists += 1
+            self.pieces += pieces
 
     def _retry(self, waiter: Waiter) -> Refusal | None:
         self.machine.supply.gfp = waiter.gfp
@@ -311,6 +321,12 @@ def _fitted(settings: Settings, trace: Trace) -> Settings:
     if not any(name == "levels" for name, _ in settings.pool_options):
         options = (*options, ("levels", settings.levels))
     return replace(settings, pool_options=options)
+
+
+def _transfers(prepared: Prepared, settings: Settings) -> Operations:
+    ops = prepared.ops
+    classes = prepared.trace.columns.gfp[ops.row].tolist() if len(ops) else []
+    return with_transfers(ops, settings.transfers, settings.transfers_gap_us * MICROSECOND, classes)
 
 
 def _classes(trace: Trace, ops: Operations, standard: Gfp) -> list[Gfp]:

@@ -112,6 +112,9 @@ def test_every_choice_of_every_axis_is_listed_with_its_options(vtd):
     shown = vtd("presets", "--options", env={"COLUMNS": "80"}).stdout
     assert max(map(len, shown.splitlines())) <= 80
     assert "min=64  grow=64  delay_us=50" in shown
-    axes = document(vtd("presets", "--options", "--json"))["axes"]
+    assert re.search(r"^transfers +pieces: as recorded, each apart, or reserved and linked", shown, re.MULTILINE)
+    told = document(vtd("presets", "--options", "--json"))
+    assert {"transfers", "transfers.gap_us", "sg.boundary"} <= told["settings"].keys()
+    axes = told["axes"]
     assert list(axes) == ["pool", "iova", "bounce", "flush", "reaction"]
     assert axes["reaction"]["sleep"] == {"timeout_ms": 5000, "wakes": 1}
