@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pagetables.address import PAGE_SHIFT, PAGE_SIZE
 from pagetables.errors import InputError
 
-__all__ = ["LEVELS", "aperture_pages", "new_tables", "table_pages"]
+__all__ = ["LEVELS", "aperture_pages", "new_tables", "table_pages", "tables_outside"]
 
 LEVELS = (1, 2, 3, 4, 5)
 INDEX_BITS = 9
@@ -41,3 +43,21 @@ def aperture_pages(window: int, levels: int, domains: int = 1, base: int = 0) ->
     if domains < 1:
         raise InputError(f"{domains} domains have no tables")
     return domains * table_pages(window, levels, base)
+
+
+def tables_outside(ranges: Iterable[tuple[int, int]], window: int, levels: int, base: int = 0) -> int:
+    """The tables that `ranges` (start and size in bytes, each in a domain of its own) need and the window has not."""
+    inside = [(base >> shift, base + window - 1 >> shift) for shift in _shifts(levels)]
+    return sum(_touched_outside(start, start + size - 1, levels, inside) for start, size in ranges)
+
+
+def _touched_outside(start: int, last: int, levels: int, inside: list[tuple[int, int]]) -> int:
+    found = 0
+    for shift, (low, high) in zip(_shifts(levels), inside, strict=True):
+        first, end = start >> shift, last >> shift
+        found += end - first + 1 - max(min(end, high) - max(first, low) + 1, 0)
+    return found
+
+
+def _shifts(levels: int) -> range:
+    return range(PAGE_SHIFT + INDEX_BITS, PAGE_SHIFT + INDEX_BITS * levels, INDEX_BITS)

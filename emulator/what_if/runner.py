@@ -11,7 +11,6 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from emulator.clock import MICROSECOND, Clock
@@ -30,6 +29,7 @@ from emulator.trace.columns import NO_SOURCE
 from emulator.trace.event import GFP_CLASSES, Kind
 from emulator.trace.trace import Trace
 from emulator.what_if.accesses import LATE, DeviceAccess, Devices, planned
+from emulator.what_if.aperture import fitted
 from emulator.what_if.boundary import with_boundary
 from emulator.what_if.buffers import UNPLACED, Buffers
 from emulator.what_if.descriptors import Requests
@@ -64,7 +64,7 @@ class Runner:
         self.ops, self.padding = with_boundary(_transfers(prepared, settings), settings.sg_boundary)
         self.padded = 0  # bytes mapped that nobody passed
         self.buffers = Buffers(self.ops, settings.iova != RECORDED)
-        self.settings = _fitted(settings, trace)
+        self.settings = fitted(settings, len(trace.spaces), self.buffers.direct_ranges(self.ops))
         self.machine = Machine(self.settings, needed_ram(trace.columns))
         self.spaces = Spaces(self.machine, trace.spaces, self.buffers.direct_ranges(self.ops))
         self.meter = Meter(Costs.load(settings.costs))
@@ -310,17 +310,6 @@ class Runner:
             len(self.waiting.waiters),
             sum(self.failed.values()),
         )
-
-
-def _fitted(settings: Settings, trace: Trace) -> Settings:
-    # Static tables are for as many domains as there will be, unless somebody says for how many.
-    if settings.pool != "static" or any(name == "domains" for name, _ in settings.pool_options):
-        return settings
-    domains = 1 if settings.window == "shared" else max(len(trace.spaces), 1)
-    options = (*settings.pool_options, ("domains", domains))
-    if not any(name == "levels" for name, _ in settings.pool_options):
-        options = (*options, ("levels", settings.levels))
-    return replace(settings, pool_options=options)
 
 
 def _transfers(prepared: Prepared, settings: Settings) -> Operations:

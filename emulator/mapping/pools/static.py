@@ -9,7 +9,8 @@ one that an unmap covers whole; such a table goes back to the fixed set, and the
 What is linked at a time is never more than the window has, so that no request inside the window is ever refused.
 
 Invariants: the system is asked only at the start; linked + idle = the pages taken then. Fails when the window, or the
-number of domains, was chosen too small: addresses outside it need tables that nobody counted.
+number of domains, was chosen too small: addresses outside it need tables that nobody counted. A what-if run counts
+those that it knows of: regions mapped to themselves for good, which lie where the firmware put them (`outside`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pagetables.wording import count
 
 __all__ = ["StaticTables", "make"]
 
-DEFAULTS: dict[str, int | str] = {"window_mib": 256, "levels": 0, "domains": 0, "base_mib": 0}
+DEFAULTS: dict[str, int | str] = {"window_mib": 256, "levels": 0, "domains": 0, "base_mib": 0, "outside": 0}
 
 
 class StaticTables(CountingSupply):
@@ -63,10 +64,11 @@ class StaticTables(CountingSupply):
 @takes(DEFAULTS)
 def make(zone: Zone, clock: Clock, options: Mapping[str, int | str]) -> PageSupply:
     """A `static` supply; options `window_mib` and `base_mib` (the window in each domain), `levels` and `domains` (0: as
-    the run has them, else 4 and 1).
+    the run has them, else 4 and 1), `outside` (pages for tables outside the windows; a run counts its own).
 
     256 MiB is the start value that the seed names.
     """
     chosen = chosen_options("pool", StaticTables.name, options, DEFAULTS)
     window, base = chosen["window_mib"] << 20, chosen["base_mib"] << 20
-    return StaticTables(zone, aperture_pages(window, chosen["levels"] or 4, chosen["domains"] or 1, base))
+    inside = aperture_pages(window, chosen["levels"] or 4, chosen["domains"] or 1, base)
+    return StaticTables(zone, inside + chosen["outside"])
