@@ -5,8 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-import pytest
-
 from emulator.bus import Bus
 from emulator.engine import Engine
 from emulator.profile import Profile
@@ -14,8 +12,8 @@ from emulator.unit import RemappingUnit
 from pagetables.address import SourceId
 from pagetables.fault import Fault
 from pagetables.memory import PhysicalMemory
-from tests.conftest import REQUIRED
-from tests.qemu import EDU_SOURCE, Qemu, find_qemu, qemu_version
+from tests.qemu import EDU_SOURCE, Qemu
+from tests.required import need_qemu
 from tests.units import (
     CONTEXT,
     FRCD,
@@ -187,11 +185,5 @@ class Both:
 
 def running(engine: Engine, options: str, profile: Profile) -> Iterator[Both]:
     """QEMU and our unit, or a loud skip."""
-    if find_qemu() is None:
-        if "qemu" in REQUIRED:
-            pytest.fail("VTD_REQUIRE names qemu, but qemu-system-x86_64 is not installed")
-        pytest.skip("NOT RUN: install qemu-system-x86 (Debian) to compare with QEMU")
-    if not qemu_version().startswith("7.2."):
-        pytest.skip(f"NOT RUN: the profile is that of QEMU 7.2, found {qemu_version()}")
-    with Qemu(options, MEGABYTES) as qemu:
+    with Qemu(options, MEGABYTES, binary=need_qemu("7.2")) as qemu:
         yield Both(qemu, profile, engine)

@@ -7,23 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from emulator.engine import ENGINES, Engine, MissingCore, load_engine
+from emulator.engine import ENGINES, Engine
+from tests.required import absent, need_engine
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
-REQUIRED = os.environ.get("VTD_REQUIRE", "").split()
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Each behavioural test runs on both engines; which one ran is proved, not assumed."""
-    try:
-        engine = load_engine(request.param)
-    except MissingCore as missing:
-        if "native" in REQUIRED:
-            raise
-        pytest.skip(f"NOT RUN: {missing}")
-    assert engine.name == request.param
-    return engine
+    return need_engine(request.param)
 
 
 def corpus_folder() -> Path | None:
@@ -37,9 +30,7 @@ def corpus() -> Path:
     """The folder of the large recordings; skips loudly without VTD_CORPUS."""
     folder = corpus_folder()
     if folder is None:
-        if "corpus" in REQUIRED:
-            pytest.fail("VTD_REQUIRE names the corpus, but VTD_CORPUS is not set")
-        pytest.skip("NOT RUN: set VTD_CORPUS to the folder of the large recordings")
+        absent("corpus", "VTD_CORPUS is not set to the folder of the large recordings")
     if not folder.is_dir():
         pytest.fail(f"VTD_CORPUS={folder} is not a folder")
     return folder

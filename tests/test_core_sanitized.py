@@ -10,7 +10,6 @@ import contextlib
 import importlib.util
 import os
 import random
-import shutil
 import struct
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.required import need_program
+
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "emulator" / "core"
 FLAGS = ("-std=gnu11", "-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -28,12 +29,7 @@ PAGE = 4096
 
 
 def _compiler() -> str:
-    found = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
-    if found is not None:
-        return found
-    if "native" in os.environ.get("VTD_REQUIRE", "").split():
-        pytest.fail("VTD_REQUIRE names native, but there is no C compiler to build the core with sanitizers")
-    pytest.skip("NOT RUN: no C compiler to build the core with sanitizers")
+    return os.environ.get("CC") or need_program("native", "gcc", "cc", package="gcc")
 
 
 @pytest.fixture(scope="module")

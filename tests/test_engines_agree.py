@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import pytest
 
-from emulator.engine import Engine, Iotlb, IotlbGeometry, MissingCore, QueueState, load_engine
+from emulator.engine import Engine, Iotlb, IotlbGeometry, QueueState
 from pagetables.address import Gpa, Iova, Pasid
 from pagetables.errors import MappingError, NoMemory
 from pagetables.mapper import PageTable, Stage, TableMapper
 from pagetables.memory import PhysicalMemory
 from pagetables.request import Permissions, Request
-from tests.conftest import REQUIRED
+from tests.required import need_engine
 from tests.scenes import contents, make_scene
 
 QUICK = range(60)
@@ -28,12 +28,7 @@ PAGE = 4096
 
 @pytest.fixture(scope="module")
 def engines() -> tuple[Engine, Engine]:
-    try:
-        return load_engine("python"), load_engine("native")
-    except MissingCore as missing:
-        if "native" in REQUIRED:
-            raise
-        pytest.skip(f"NOT RUN: {missing}")
+    return need_engine("python"), need_engine("native")
 
 
 Campaign = Callable[[tuple[Engine, Engine], int], None]

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import html
-import html.parser
 import json
-import re
-import shutil
-import subprocess
 
 import pytest
 
@@ -15,11 +10,11 @@ from cli.__main__ import main
 from cli.compare_columns import COLUMNS
 from cli.compare_page import SAMPLES
 from emulator.presets import find_preset
-from tests.conftest import FIXTURES, REQUIRED
+from tests.conftest import FIXTURES
+from tests.pages import assert_needs_nothing_else, browser, data_of, visited
 
 TRACE = FIXTURES / "traces" / "i-firststage-k72.txt.xz"
 SWAP = FIXTURES / "pressure" / "usb-swap.yaml"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FEW = ["linux-7", "gart-lazy", "static"]
 
 
@@ -41,38 +36,8 @@ def pressed(tmp_path_factory):
     return path
 
 
-def data_of(path):
-    text = path.read_bytes().decode("utf-8")
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
-
-
-class Elements(html.parser.HTMLParser):
-    """Every element with its attributes, and whether they nest."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.found = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "link"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_a_page_of_compared_presets_needs_nothing_from_elsewhere(page):
-    text = page.read_text(encoding="utf-8")
-    parser = Elements()
-    parser.feed(text)
-    assert parser.open == []
-    for tag, attributes in parser.found:
-        assert "src" not in attributes
-        assert attributes.get("href", "data:,") == "data:,"
-        assert tag not in ("iframe", "object", "embed", "base")
-    without_namespace = text.replace('"http://www.w3.org/2000/svg"', "")
-    assert not re.search(r"https?://|@import|url\(|fetch\(|XMLHttpRequest|import\(", without_namespace)
+    assert_needs_nothing_else(page.read_text(encoding="utf-8"))
 
 
 def test_a_page_holds_the_numbers_of_every_compared_preset(page, printed):
@@ -164,33 +129,15 @@ addEventListener("load", () => setTimeout(() => {
 @pytest.fixture
 def visit(tmp_path):
     """Opens a page in Chromium in a frame of some width, and does what VISIT does; without a word on the console."""
-    if BROWSER is None:
-        if "chromium" in REQUIRED:
-            pytest.fail("VTD_REQUIRE names chromium, but there is none")
-        pytest.skip("NOT RUN: a page is opened in Chromium (Debian: apt install chromium)")
+    browser()
 
     def run(path, width, dark=False):
         frame = tmp_path / f"frame-{width}.html"
         style = f"width: {width}px; height: 900px; border: 0"
         frame.write_text(f'<body><iframe src="file://{path}" style="{style}"></iframe>{VISIT}</body>', encoding="utf-8")
-        done = subprocess.run(
-            [
-                *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
-                *(
-                    "--window-size=1400,1000",
-                    f"--user-data-dir={tmp_path / 'profile'}",
-                    "--allow-file-access-from-files",
-                ),
-                *(["--blink-settings=preferredColorScheme=0"] if dark else []),
-                *("--virtual-time-budget=4000", "--dump-dom", f"file://{frame}"),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        assert not re.findall(r".*CONSOLE.*", done.stderr)
-        return json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.S)[1]))
+        options = ["--window-size=1400,1000", "--allow-file-access-from-files", "--virtual-time-budget=4000"]
+        options += ["--blink-settings=preferredColorScheme=0"] if dark else []
+        return visited(f"file://{frame}", tmp_path / "profile", *options)
 
     return run
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import html.parser
-import json
-import re
-import shutil
 import struct
-import subprocess
 
 import pytest
 
@@ -16,10 +11,10 @@ from cli.html_page import LISTED
 from pagetables.images.elf import write_elf
 from pagetables.images.registers import RegisterPage
 from pagetables.memory import PhysicalMemory
-from tests.conftest import FIXTURES, REQUIRED
+from tests.conftest import FIXTURES
+from tests.pages import assert_needs_nothing_else, browser, data_of, visited
 
 IMAGES = FIXTURES / "images"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -33,37 +28,8 @@ def page(tmp_path):
     return write
 
 
-def data_of(path):
-    text = path.read_bytes().decode("utf-8")
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
-
-
-class Elements(html.parser.HTMLParser):
-    """Every element with its attributes, and whether they nest."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.found = [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "link"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_a_page_needs_nothing_from_elsewhere(page):
-    text = page(IMAGES / "t-vfio-superpages/image.elf.gz").read_text(encoding="utf-8")
-    parser = Elements()
-    parser.feed(text)
-    assert parser.open == []
-    for tag, attributes in parser.found:
-        assert "src" not in attributes
-        assert attributes.get("href", "data:,") == "data:,"
-        assert tag not in ("iframe", "object", "embed", "base")
-    assert not re.search(r"https?://|@import|url\(|fetch\(|XMLHttpRequest|import\(", text)
+    assert_needs_nothing_else(page(IMAGES / "t-vfio-superpages/image.elf.gz").read_text(encoding="utf-8"))
 
 
 def test_every_device_and_run_is_in_the_page(page):
@@ -150,7 +116,7 @@ key("0"); key("n"); note("next");
 const search = document.querySelector('input[type="search"]');
 search.value = "@SEARCH@"; search.oninput();
 const rows = [...document.querySelectorAll("tbody")].find((body) => !body.closest("details")).rows;
-document.body.append(Object.assign(document.createElement("pre"), {id: "shown", textContent: JSON.stringify({
+document.body.append(Object.assign(document.createElement("pre"), {id: "seen", textContent: JSON.stringify({
   shown, rows: [...rows].map((row) => row.cells[0].textContent), ready: document.documentElement.dataset.ready,
   devices: document.querySelectorAll(".devices button").length, images: document.querySelectorAll("img").length})}));
 </script>
@@ -160,33 +126,12 @@ document.body.append(Object.assign(document.createElement("pre"), {id: "shown", 
 @pytest.fixture
 def visit(tmp_path):
     """Opens a page in Chromium and does what VISIT does; what it saw, without a word on the console."""
-    if BROWSER is None:
-        if "chromium" in REQUIRED:
-            pytest.fail("VTD_REQUIRE names chromium, but there is none")
-        pytest.skip("NOT RUN: a page is opened in Chromium (Debian: apt install chromium)")
+    browser()
 
     def run(path, fragment="", search="0x80000123"):
         text = path.read_text(encoding="utf-8").replace("</body>", VISIT.replace("@SEARCH@", search) + "</body>")
         path.write_text(text, encoding="utf-8")
-        done = subprocess.run(
-            [
-                BROWSER,
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--enable-logging=stderr",
-                "--window-size=1200,900",
-                f"--user-data-dir={tmp_path / 'profile'}",
-                "--dump-dom",
-                f"file://{path}{fragment}",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        assert not re.findall(r".*CONSOLE.*", done.stderr)
-        return json.loads(html.unescape(re.search(r'<pre id="shown">(.*?)</pre>', done.stdout, re.S)[1]))
+        return visited(f"file://{path}{fragment}", tmp_path / "profile", "--window-size=1200,900")
 
     return run
 

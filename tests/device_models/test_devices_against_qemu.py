@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from device_models.machine import SystemMachine
-from tests.qemu import Qemu, find_qemu, qemu_version
+from tests.qemu import Qemu
+from tests.required import need_qemu
 
 SEED = int(os.environ.get("VTD_SEED", "20"))
 SIZES = {"b": 1, "w": 2, "l": 4, "q": 8}
@@ -56,13 +57,7 @@ class Twins:
 
 @pytest.fixture
 def twins() -> Iterator[Twins]:
-    if find_qemu() is None:
-        if "qemu" in os.environ.get("VTD_REQUIRE", "").split():
-            pytest.fail("VTD_REQUIRE names qemu, but qemu-system-x86_64 is not installed")
-        pytest.skip("NOT RUN: install qemu-system-x86 (Debian) to compare with QEMU")
-    if not qemu_version().startswith("7.2."):
-        pytest.skip(f"NOT RUN: the devices are those of QEMU 7.2, found {qemu_version()}")
-    with Qemu(more=["-device", "pcie-root-port,id=rp,addr=4,chassis=1"]) as qemu:
+    with Qemu(more=["-device", "pcie-root-port,id=rp,addr=4,chassis=1"], binary=need_qemu("7.2")) as qemu:
         yield Twins(qemu)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from pagetables.dmar_check import check_dmar
 from pagetables.errors import InputError
 from pagetables.images.acpi import find_dmar
 from pagetables.layouts.dmar import Andd, Atsr, DeviceScope, Drhd, Rhsa, Rmrr, Satc, ScopeType, Sidp, build, parse
+from tests.required import need_program
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 MACHINES = sorted((FIXTURES / "machines").glob("*.yaml"))
@@ -200,12 +199,7 @@ WHAT_IASL_KNOWS = "\n".join(line for line in EVERY_KIND.splitlines() if not line
 @pytest.fixture
 def iasl() -> str:
     """ACPICA's compiler and disassembler."""
-    found = shutil.which("iasl")
-    if found is None:
-        if "iasl" in os.environ.get("VTD_REQUIRE", "").split():
-            pytest.fail("VTD_REQUIRE names iasl, but there is none: apt install acpica-tools")
-        pytest.skip("NOT RUN: apt install acpica-tools")
-    return found
+    return need_program("iasl", "iasl", package="acpica-tools")
 
 
 def recompiled(iasl: str, data: bytes, folder: Path) -> tuple[str, bytes]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-
-import pytest
 
 from device_models.fronts.qtest import QtestServer
 from device_models.machine import SystemMachine
-from tests.qemu import Qemu, find_qemu, qemu_version
+from tests.qemu import Qemu
+from tests.required import need_qemu
 
 BRIDGES = (
     "pcie-root-port,id=link,addr=4,chassis=1",
@@ -113,13 +111,8 @@ def test_bridges_own_the_requests_of_what_is_behind_them() -> None:
 
 
 def test_a_real_qemu_records_the_same_source_ids() -> None:
-    if find_qemu() is None:
-        if "qemu" in os.environ.get("VTD_REQUIRE", "").split():
-            pytest.fail("VTD_REQUIRE names qemu, but qemu-system-x86_64 is not installed")
-        pytest.skip("NOT RUN: install qemu-system-x86 (Debian) to compare with QEMU")
-    if not qemu_version().startswith("7.2."):
-        pytest.skip(f"NOT RUN: the devices are those of QEMU 7.2, found {qemu_version()}")
+    binary = need_qemu("7.2")
     more = [part for device in (*BRIDGES, *edus()) for part in ("-device", device)]
-    with Qemu(more=more) as qemu:
+    with Qemu(more=more, binary=binary) as qemu:
         theirs = recorded(Theirs(qemu))
     assert theirs == recorded(Ours())

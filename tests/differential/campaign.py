@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from emulator.engine import ENGINES, load_engine
-from tests.conftest import REQUIRED
 from tests.differential.scene import Scene, differences
 from tests.differential.shrink import shrink
-from tests.qemu import find_newer_qemu, find_qemu, qemu_version
+from tests.required import need_newer_qemu, need_qemu
 
 __all__ = ["MACHINES", "SEED", "binary_of", "compare"]
 
@@ -33,18 +32,11 @@ MACHINES = (
     ("10.0", "x-scalable-mode=on,x-flts=on"),
     ("10.0", "device-iotlb=on,stale-tm=on,caching-mode=on"),
 )
-_FINDERS = {"7.2": (find_qemu, "qemu"), "10.0": (find_newer_qemu, "newer-qemu")}
 
 
 def binary_of(version: str) -> str:
     """The path of QEMU `version`; a loud skip where there is none, a failure where it is required."""
-    finder, word = _FINDERS[version]
-    binary = finder()
-    if binary is not None and qemu_version(binary).startswith(version + "."):
-        return binary
-    if word in REQUIRED:
-        pytest.fail(f"VTD_REQUIRE names {word}, but there is no qemu-system-x86_64 {version}")
-    pytest.skip(f"NOT RUN: there is no QEMU {version} to compare with (.ci/newer-qemu unpacks one; VTD_NEWER_QEMU)")
+    return need_qemu(version) if version == "7.2" else need_newer_qemu(version)
 
 
 def compare(scene: Scene, binary: str, number: int = 0) -> None:

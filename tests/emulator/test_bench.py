@@ -9,7 +9,7 @@ import pytest
 
 from cli.application import run
 from cli.commands import bench
-from tests.conftest import REQUIRED
+from tests.required import absent
 
 NAMES = ("walk", "replay")
 
@@ -25,9 +25,7 @@ def outcomes():
     try:
         return benchmarks.run(NAMES)
     except (MissingCore, NoCompiler) as missing:
-        if "native" in REQUIRED:
-            raise
-        pytest.skip(f"NOT RUN: {missing}")
+        absent("native", str(missing))
 
 
 def test_each_outcome_is_a_ratio_of_two_times(outcomes) -> None:

@@ -10,7 +10,8 @@ from emulator.engine import Engine
 from emulator.profile import load_profile
 from tests.both import MEGABYTES, PAGES, Both, running
 from tests.profiles import changed
-from tests.qemu import Qemu, find_newer_qemu, qemu_version
+from tests.qemu import Qemu
+from tests.required import need_newer_qemu
 from tests.units import context_domain, iotlb_domain, iotlb_pages
 
 PAGE = 0x1000
@@ -22,10 +23,7 @@ def both(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Both]:
     if request.param == "qemu-7.2":
         yield from running(engine, "aw-bits=39", load_profile("qemu-7.2"))
         return
-    binary = find_newer_qemu()
-    if binary is None or not qemu_version(binary).startswith("10."):
-        pytest.skip("NOT RUN: there is no QEMU 10 to compare with (VTD_NEWER_QEMU names one)")
-    with Qemu("aw-bits=39", MEGABYTES, binary=binary) as qemu:
+    with Qemu("aw-bits=39", MEGABYTES, binary=need_newer_qemu("10.0")) as qemu:
         yield Both(qemu, changed(load_profile("qemu-10.0"), {"sagaw": 0b10, "mgaw": 38}, haw=39), engine)
 
 

@@ -24,7 +24,7 @@ from pagetables.mapper import PageTable, Stage
 from pagetables.memory import PhysicalMemory
 from pagetables.request import Access, Permissions, Request, Translation
 from pagetables.source import Source, TranslationType
-from tests.conftest import REQUIRED
+from tests.required import need_engine
 from tests.scenes import contents, make_scene
 
 PAGE = 4096
@@ -34,12 +34,7 @@ PACKAGE = Path(emulator.__file__).parent
 
 @pytest.fixture
 def engine():
-    try:
-        return load_engine("native")
-    except MissingCore as missing:
-        if "native" in REQUIRED:
-            raise
-        pytest.skip(f"NOT RUN: {missing}")
+    return need_engine("native")
 
 
 class Pages:

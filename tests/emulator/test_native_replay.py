@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from emulator.engine import MissingCore, load_engine
+from emulator.engine import load_engine
 from emulator.machine import Machine
 from emulator.native import NativeEngine
 from emulator.native_replay import NEVER, EventColumns, NativeReplay, Stop
@@ -16,7 +16,7 @@ from emulator.settings import Settings
 from pagetables.address import Gpa, Iova, SourceId
 from pagetables.errors import MappingError, VtdError
 from pagetables.request import Access, Permissions, Request
-from tests.conftest import REQUIRED
+from tests.required import need_engine
 
 MAP, UNMAP, ACCESS = 1, 2, 3
 PAGE = 4096
@@ -37,12 +37,7 @@ class Event(NamedTuple):
 
 @pytest.fixture(scope="module", autouse=True)
 def native() -> None:
-    try:
-        load_engine("native")
-    except MissingCore as missing:
-        if "native" in REQUIRED:
-            raise
-        pytest.skip(f"NOT RUN: {missing}")
+    need_engine("native")
 
 
 class Side:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from emulator.engine import MissingCore, load_engine
 from emulator.replay import Replay
 from emulator.replay_fast import FastReplay
 from emulator.settings import Settings
-from tests.conftest import FIXTURES, REQUIRED
+from tests.conftest import FIXTURES
 from tests.recordings import VARIANTS, trace_of
+from tests.required import need_engine
 from tests.scripts import Script
 
 PAGE = 4096
@@ -23,12 +23,7 @@ DEVICES = ("00:03.0", "00:04.0", "00:1f.2", "3a:00.1")
 
 @pytest.fixture(autouse=True)
 def core() -> None:
-    try:
-        load_engine("native")
-    except MissingCore as missing:
-        if "native" in REQUIRED:
-            raise
-        pytest.skip(f"NOT RUN: {missing}")
+    need_engine("native")
 
 
 def outcome(trace, engine: str, fast: bool, values: dict) -> dict:

@@ -13,11 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
-
-from tests.conftest import REQUIRED
-from tests.qemu import find_qemu
-
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 60  # seconds until a silent process counts as hung
 LIBQTEST_FORMS = {
@@ -34,16 +29,6 @@ def command(program: Path | None = None) -> list[str]:
 def environment(profile: str | None = None) -> dict[str, str]:
     """The environment for it; `profile` as VTD_PROFILE."""
     return os.environ | {"PYTHONPATH": str(ROOT)} | ({} if profile is None else {"VTD_PROFILE": profile})
-
-
-def require_qemu() -> str:
-    """The path of the installed QEMU; skips loudly, or fails where VTD_REQUIRE names it."""
-    found = find_qemu()
-    if found is None:
-        if "qemu" in REQUIRED:
-            pytest.fail("VTD_REQUIRE names qemu, but qemu-system-x86_64 is not installed")
-        pytest.skip("NOT RUN: install qemu-system-x86 (Debian) to compare with QEMU")
-    return found
 
 
 class Words:

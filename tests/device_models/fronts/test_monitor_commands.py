@@ -15,7 +15,7 @@ from device_models.fronts.host import Host
 from device_models.fronts.monitor import Monitor, MonitorSession
 from device_models.machine import SystemMachine
 from pagetables.layouts.values import TriggerMode
-from tests.device_models.fronts.driven import require_qemu
+from tests.required import need_qemu
 
 MACHINE = ["-device", "intel-iommu", "-device", "edu,id=e0", "-device", "pcie-root-port,id=rp,chassis=1"]
 
@@ -301,7 +301,7 @@ def test_a_session_prompts_and_takes_lines_in_pieces(monitor: Monitor) -> None:
 @pytest.fixture(scope="module")
 def theirs() -> dict[str, str]:
     """What the installed QEMU's monitor answers, by command."""
-    binary = require_qemu()
+    binary = need_qemu()
     commands = ("info pci", "info lapic", "info status", "xp/6xw 0xfed90000", "xp/3z 0", "xp", "xp/2dh 0", "info foo")
     requests = [{"execute": "qmp_capabilities"}]
     requests += [{"execute": "human-monitor-command", "arguments": {"command-line": text}} for text in commands]

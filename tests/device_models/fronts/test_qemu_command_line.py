@@ -18,8 +18,7 @@ from device_models.fronts.version import QemuVersion
 from device_models.machine import SystemMachine
 from device_models.options import OptionError
 from emulator.profile import load_profile
-from tests.device_models.fronts.driven import require_qemu
-from tests.qemu import find_newer_qemu
+from tests.required import need_newer_qemu, need_qemu
 
 LIBQTEST = (
     "-qtest unix:/nowhere/a.sock -qtest-log /dev/null -chardev socket,path=/nowhere/a.qmp,id=char0 "
@@ -109,7 +108,7 @@ def test_what_is_wrong_is_refused_in_qemus_words(text: str, words: str) -> None:
 
 @pytest.mark.parametrize("text, words", [case for case in REFUSALS if case[0] not in NEWER])
 def test_qemu_has_these_words(text: str, words: str) -> None:
-    binary = require_qemu()
+    binary = need_qemu()
     done = subprocess.run(
         [binary, "-display", "none", "-nodefaults", *text.split()],
         stdin=subprocess.DEVNULL,
@@ -198,9 +197,7 @@ def test_help_is_worded_as_that_version_words_it(profile: str, line: str, capsys
 
 @pytest.mark.parametrize("newer", [False, True])
 def test_the_units_help_is_qemus(newer: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    binary, profile = (find_newer_qemu(), "qemu-10.0") if newer else (require_qemu(), "qemu-7.2")
-    if binary is None:
-        pytest.skip("NOT RUN: VTD_NEWER_QEMU names no newer QEMU")
+    binary, profile = (need_newer_qemu(), "qemu-10.0") if newer else (need_qemu("7.2"), "qemu-7.2")
     done = subprocess.run([binary, "-device", "intel-iommu,help"], capture_output=True, text=True, check=True)
     stand_in(["-device", "intel-iommu,help"], profile, wake=0)
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(done.stdout.splitlines())

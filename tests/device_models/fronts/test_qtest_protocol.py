@@ -13,7 +13,7 @@ from device_models.c_numbers import NotANumber, parse_c_number
 from device_models.fronts import qtest
 from device_models.fronts.qtest import QtestServer
 from device_models.machine import SystemMachine
-from tests.device_models.fronts.driven import require_qemu
+from tests.required import need_qemu
 
 BAR = 0xE000_0000
 
@@ -72,7 +72,7 @@ def test_a_conversation_as_qemu_holds_it(server: QtestServer) -> None:
 
 
 def test_qemu_holds_it_so() -> None:
-    started = [require_qemu(), "-M", "q35", "-m", "64", "-nodefaults", "-display", "none", "-S", "-accel", "tcg"]
+    started = [need_qemu(), "-M", "q35", "-m", "64", "-nodefaults", "-display", "none", "-S", "-accel", "tcg"]
     started += ["-device", "intel-iommu", "-device", "edu,id=e0", "-qtest", "stdio", "-qtest-log", "none"]
     said = [case for case in CONVERSATION if case[0] not in OURS]
     with subprocess.Popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as qemu:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -20,6 +18,7 @@ from pagetables.images.kdump import KdumpImage
 from pagetables.images.opening import open_image
 from tests.pagetables.images.elf_bytes import Core, Load
 from tests.pagetables.images.kdump_bytes import PACKERS, PAGE, flatten, kdump, snappy
+from tests.required import need_qemu
 
 HIGH = 0x123456  # a frame above 4 GiB
 PAGES = {1: bytes(range(256)) * 16, 2: b"\xa5" * PAGE, 9: bytes(PAGE), HIGH: random.Random(1).randbytes(PAGE)}
@@ -108,10 +107,7 @@ def monitor(path: Path, *commands: str) -> None:
 
 
 def test_what_qemu_dumps_is_read_in_every_form(tmp_path):
-    if shutil.which("qemu-system-x86_64") is None:
-        if "qemu" in os.environ.get("VTD_REQUIRE", "").split():
-            pytest.fail("VTD_REQUIRE names qemu, but qemu-system-x86_64 is not there")
-        pytest.skip("NOT RUN: qemu-system-x86_64 is not there")
+    need_qemu()
     forms = ("-z kdump", "elf")
     monitor(tmp_path, *(f"dump-guest-memory {form}" for form in forms), "pmemsave 0 0x1000000 raw")
     packed, core, raw = (open_image(tmp_path / name) for name in ("kdump", "elf", "raw"))
