@@ -60,6 +60,10 @@ def command(
     nobody named and that cannot run. Runs that keep recorded addresses and runs that allocate their own never share a
     table; nor do runs under different pressure.
 
+    Devices use each mapping at a random time and just before its unmap (accesses=rule), so that stale hits are seen;
+    --set accesses=late makes them come too late once more, accesses=none leaves them out. Accesses that are in the
+    trace, or in the log of --accesses, stand instead.
+
     --find-minimum doubles and halves a setting until it is known from where on no map fails, and looks at neighbours,
     since more is not always better. The answers do not depend on --jobs or --scheduler.
 
@@ -85,7 +89,8 @@ def command(
         return _minimum(trace, chosen, key, jobs, scheduler, as_json)
     from emulator.compare import RunTask
 
-    answers = _run(trace, [RunTask(one) for one in chosen], jobs, scheduler, len(trace.columns) * len(chosen))
+    tasks = [RunTask(one) for one in _used_by_devices(trace, chosen)]
+    answers = _run(trace, tasks, jobs, scheduler, len(trace.columns) * len(chosen))
     runs, left_out = _sorted_out(chosen, answers, bool(grid) or not presets)
     if html is not None:
         from cli.compare_page import write_page
@@ -118,6 +123,17 @@ def _candidates(
     for script in scripts:
         load_script(script)  # a mistake in it is told before anything runs
     return candidates(names, grid_points(grid) if grid else (), values, scripts)
+
+
+def _used_by_devices(trace: Trace, chosen: Sequence[Candidate]) -> Sequence[Candidate]:
+    # Stale entries are seen by who uses them: devices are made up where nobody chose, and the trace has none.
+    from dataclasses import replace
+
+    from emulator.trace.event import Kind
+
+    if (trace.columns.kind == Kind.ACCESS).any():
+        return chosen
+    return [replace(one, values={"accesses": "rule", **one.values}) for one in chosen]
 
 
 def _run(trace: Trace, tasks: Sequence[Any], jobs: int | None, scheduler: str | None, rows: int | None) -> list[Any]:
