@@ -210,6 +210,13 @@ def test_a_profile_may_refuse_the_interrupt_range(engine: Engine, scalable: bool
     assert recorded(bench) == reason
 
 
+def test_a_refused_interrupt_range_leaves_no_record_where_fault_processing_is_disabled(engine: Engine) -> None:
+    bench = AtsBench(engine, changed(SPEC, behaviours=frozenset({"ats_interrupt_range_faults"})))
+    bench.ats_legacy(bench.table(), low=4 | 2)  # TT 01, FPD
+    assert bench.ask(0xFEE0_1000).status is UR
+    assert recorded(bench) == 0
+
+
 def test_a_nested_translation_is_as_small_as_its_smaller_page(bench: AtsBench) -> None:
     bench.ats_scalable()
     first, second = bench.table(), bench.table()
@@ -220,6 +227,20 @@ def test_a_nested_translation_is_as_small_as_its_smaller_page(bench: AtsBench) -
     bench.map_first(first, 0x1000, 0x4000_5000)
     assert bench.words(0x1000, pasid=1) == [0x200_5003]
     assert bench.words(0x2000, pasid=1) == [0x0]
+
+
+def test_a_hole_of_a_nested_translation_is_said_to_be_one_page(bench: AtsBench) -> None:
+    # The level of its fault may be of either stage, so that more cannot be promised.
+    bench.ats_scalable()
+    first, second = bench.table(), bench.table()
+    for at in range(0, 0x40_0000, 0x20_0000):
+        bench.map(second, at, at, level=2)
+    bench.pasid_entry(1, 3, 9, first, second)
+    bench.map_first(first, 0x1000, 0x5000)
+    completion = bench.ask(0x20_0000, pasid=1)
+    assert completion.fault is not None
+    assert (completion.fault.reason, completion.fault.level) == (0x71, 2)
+    assert [int(entry) for entry in completion.entries] == [0]
 
 
 # -- faults of translation requests

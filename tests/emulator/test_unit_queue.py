@@ -345,6 +345,14 @@ def test_a_256_bit_queue_in_legacy_mode_is_fine_on_a_scalable_unit(wide: Bench) 
     assert status(wide) == 1
 
 
+def test_a_unit_that_can_abort_dma_takes_a_256_bit_queue_without_scalable_mode(engine: Engine) -> None:
+    bench = Bench(engine, changed(SPEC, ecap={"smts": 0, "adms": 1}))
+    bench.slot = 32
+    bench.start_queue()
+    bench.submit(struct.pack("<QQ", 0x4, 0), wait_status(STATUS, 1))
+    assert (bench.read(FSTS), status(bench)) == (0, 1)
+
+
 @pytest.mark.parametrize("mode, adms, stops", [(2, 1, True), (3, 0, True), (3, 1, False), (0, 1, False)])
 def test_a_root_table_of_no_mode_is_error_7(engine: Engine, mode: int, adms: int, stops: bool) -> None:
     bench = Bench(engine, changed(SPEC, ecap={"adms": adms}))

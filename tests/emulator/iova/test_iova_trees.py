@@ -143,6 +143,15 @@ def test_a_failure_under_a_lower_limit_makes_a_later_request_fail_that_would_fit
     assert tree.allocate(7) is not None
 
 
+def test_a_tree_that_got_its_last_address_back_still_refuses_what_never_fits() -> None:
+    tree = RangeTree(Window(LIMIT_32BIT, LIMIT_32BIT + 8))
+    (first,) = {tree.allocate(1)}
+    assert first == LIMIT_32BIT + 7
+    tree.free(first, 1)  # where the next search would have begun
+    assert tree.allocate(9) is None
+    assert tree.allocate(1) == first
+
+
 def test_the_walk_visits_each_live_node_below_the_cached_one() -> None:
     tree = RangeTree(Window(1, 1001))
     out = [tree.allocate(1) for _ in range(500)]
