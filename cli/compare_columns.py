@@ -56,8 +56,9 @@ def brief_duration(ns: int) -> str:
 
 
 def brief_size(size: int) -> str:
-    """A size: `4K`, `1.5G`."""
-    return human_size(size).removesuffix("iB").replace(" ", "").removesuffix("B") if size else "0"
+    """A size, with its unit: `4KiB`, `1.5GiB`, `370MiB`; no number of pages looks like it."""
+    number, unit = human_size(size).split()
+    return f"{round(float(number))}{unit}" if float(number) >= 10 else f"{number}{unit}" if size else "0"
 
 
 def marks(column: Column, outcomes: Sequence[Outcome]) -> list[str]:
@@ -262,7 +263,7 @@ COLUMNS = (
         "stale\nhits",
         _SAFETY,
         "count",
-        "device accesses that a stale entry answered (--set accesses=late)",
+        "device accesses that a stale entry answered (--set accesses=late adds late ones)",
         _stale_hits,
     ),
     Column(

@@ -22,6 +22,7 @@ __all__ = ["groups", "show", "show_minimum"]
 WIDTH = 80
 _LONGEST_LABEL = 32
 _GAP = 1
+_UNITS = {"memory": ", in pages of 4 KiB where no unit is given"}
 _COLOUR = {BEST: "green", WORST: "red", "": ""}
 
 
@@ -105,7 +106,7 @@ def _show_group(out: Any, title: str, runs: Runs) -> None:
         for number, columns in enumerate(
             _that_fit([column for column in mine if column not in empty], runs, out.width)
         ):
-            out.print(f"\n{theme}{', continued' if number else ''}", style="italic")
+            out.print(f"\n{theme}{_UNITS.get(theme, '')}{', continued' if number else ''}", style="italic")
             out.print(_table(columns, runs))
     if nowhere:
         out.print()

@@ -12,15 +12,13 @@ if TYPE_CHECKING:
 
 __all__ = ["option_table", "preset_outline", "preset_table", "setting_table", "shown"]
 
-WIDTH = 80
-
 
 def preset_table(presets: Iterable[Preset]) -> Table:
-    """Name, sentence and seed of each, at most 80 columns wide."""
+    """Name, sentence and seed of each."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, width=WIDTH)
+    table = Table(box=None, pad_edge=False)
     table.add_column("preset", style="bold", no_wrap=True)
     table.add_column("explained, and where it comes from")
     for preset in presets:
@@ -34,7 +32,7 @@ def preset_outline(preset: Preset, effective: Mapping[str, Mapping[str, int | st
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, pad_edge=False, width=WIDTH)
+    table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     table.add_row("preset", preset.name)
@@ -56,7 +54,7 @@ def option_table(known: Mapping[str, Mapping[str, Mapping[str, int | str]]]) -> 
     """Every choice on every axis, with its options and their defaults."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, width=WIDTH)
+    table = Table(box=None, pad_edge=False)
     for title in ("axis", "choice"):
         table.add_column(title, style="bold", no_wrap=True)
     table.add_column("its options (--set AXIS.OPTION=VALUE)")
@@ -71,7 +69,7 @@ def setting_table(known: Mapping[str, str]) -> Table:
     """Settings that belong to no axis, and what each is about."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, width=WIDTH)
+    table = Table(box=None, pad_edge=False)
     table.add_column("setting", style="bold", no_wrap=True)
     table.add_column("what it is (--set SETTING=VALUE)")
     for key, about in known.items():

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.render import address
-from emulator.profile import BEHAVIOURS, Profile
+from emulator.behaviours import BEHAVIOURS
+from emulator.profile import Profile
 from pagetables.bits import Word
 
 __all__ = ["profile_document", "profile_outline", "profile_table"]
@@ -52,6 +53,8 @@ def profile_outline(profile: Profile) -> RenderableType:
     """Everything about one profile."""
     can = profile.capabilities
     facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
     facts.add_row("source", profile.source)
     facts.add_row("version", f"{profile.version.maj}.{profile.version.min}")
     facts.add_row("addresses", f"{can.haw} bits of the host, {can.mgaw} of the guest")

@@ -7,6 +7,8 @@ import click
 from cli.options import json_option
 from cli.render import console, emit_json
 
+WIDTH = 80
+
 
 @click.command("presets")
 @click.argument("name", required=False)
@@ -33,21 +35,23 @@ def command(name: str | None, listed: bool, as_json: bool) -> int:
     from emulator.presets import AXES, find_preset, load_presets
     from emulator.settings import KEYS, WHAT_IF
 
+    out = console()
+    out.width = min(out.width, WIDTH)
     if listed:
         known = {axis: {choice: options(axis, choice) for choice in choices(axis)} for axis in AXES}
         others = {key: KEYS[key].about for key in WHAT_IF}
         if as_json:
             emit_json({"axes": known, "settings": others})
         else:
-            console().print(option_table(known))
-            console().print()
-            console().print(setting_table(others))
+            out.print(option_table(known))
+            out.print()
+            out.print(setting_table(others))
         return 0
     presets = [find_preset(name)] if name else list(load_presets())
     if as_json:
         emit_json({"presets": [preset.as_dict() | {"options": effective(preset)} for preset in presets]})
     elif name:
-        console().print(preset_outline(presets[0], effective(presets[0])))
+        out.print(preset_outline(presets[0], effective(presets[0])))
     else:
-        console().print(preset_table(presets))
+        out.print(preset_table(presets))
     return 0

@@ -95,8 +95,9 @@ def test_without_a_choice_every_preset_is_in_the_table(shown, small):
 def test_compared_presets_stand_in_three_tables_with_best_and_worst_marked(shown):
     lines = shown(TRACE, "--preset", FEW)
     text = "\n".join(lines)
-    assert [text.count(f"\n{theme}\n") for theme in ("failures and time", "memory", "safety")] == [1, 1, 1]
-    time_table, rest = text.split("\nfailures and time\n")[1].split("\nmemory\n")
+    memory = "memory, in pages of 4 KiB where no unit is given"
+    assert [text.count(f"\n{theme}\n") for theme in ("failures and time", memory, "safety")] == [1, 1, 1]
+    time_table, rest = text.split("\nfailures and time\n")[1].split(f"\n{memory}\n")
     rows = {line.split()[0]: line for line in time_table.splitlines() if line.startswith(("linux", "stale"))}
     assert list(rows) == FEW.split(",")
     assert "\\x1b" not in repr(text)
@@ -152,7 +153,7 @@ def test_a_grid_of_which_nothing_fits_is_a_mistake(said):
 
 
 def test_a_compared_preset_that_cannot_run_is_named(said):
-    message = said("compare", TRACE, "--preset", "gart,linux-7", "--set", "pool.size=64", "--jobs", "2")
+    message = said("compare", TRACE, "--preset", "mempool,linux-7", "--set", "pool.size=64", "--jobs", "2")
     assert "linux-7: pool os has no option 'size'" in message
 
 
@@ -264,7 +265,9 @@ def test_numbers_of_compared_presets_are_brief():
     assert [brief_duration(n) for n in (0, 55, 999, 1800, 13606, 10**7, 24 * 10**8)] == (
         ["0", "55ns", "999ns", "1.8us", "14us", "10ms", "2.4s"]
     )
-    assert [brief_size(n) for n in (0, 512, 4096, 3 << 29)] == ["0", "512", "4K", "1.5G"]
+    assert [brief_size(n) for n in (0, 512, 4096, 3 << 29, 212_440_064, (1 << 48) - 4096)] == (
+        ["0", "512B", "4KiB", "1.5GiB", "203MiB", "256TiB"]
+    )
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import threading
 
 import click
 import pytest
+from rich.table import Column, Table
 
 from cli import application, commands, render
 from cli.__main__ import main
@@ -324,3 +325,33 @@ def test_numbers_and_devices_are_parsed_once():
     for kind, text in [(NUMBER, "-1"), (NUMBER, "x"), (DEVICE, "00:20.0")]:
         with pytest.raises(click.BadParameter, match="expected"):
             kind.convert(text, None, None)
+
+
+def test_no_table_is_cut_and_no_line_ends_in_blanks(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    table = Table("name", "about", Column("number", no_wrap=True), box=None)
+    table.add_row("a-name-without-a-place-to-break-it", "words that can stand below each other", "1,234,567 (4.7 GiB)")
+    table.add_row("b", "", "")
+    render.console().print(table)
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert "1,234,567 (4.7 GiB)" in out
+    assert not [line for line in out.splitlines() if line != line.rstrip()]
+    rows = [line.split() for line in out.splitlines()]
+    assert "".join(row[0] for row in rows[1:3]) == "a-name-without-a-place-to-break-it"
+
+
+@pytest.mark.parametrize("width", [80, 60])
+@pytest.mark.parametrize(
+    "arguments",
+    [["devices"], ["profiles"], ["profiles", "spec"], ["presets"], ["size"], ["decode", "--list"], ["audit", "--list"]],
+    ids=" ".join,
+)
+def test_lists_fit_a_terminal_as_far_as_they_can(capsys, monkeypatch, arguments, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "…" not in "".join(lines)
+    assert [line for line in lines if line.endswith(" ")] == []
+    unbroken = {"size": 74, "audit": 64}.get(arguments[0], 0)  # columns of numbers and names, which nothing breaks
+    assert max(map(len, lines)) <= max(width, unbroken)
