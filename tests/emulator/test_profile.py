@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from emulator.behaviours import BEHAVIOURS, MECHANISMS
 from emulator.engine import IotlbGeometry
 from emulator.machine import Machine
-from emulator.profile import BEHAVIOURS, load_profile, parse_profile, profile_names
+from emulator.profile import load_profile, parse_profile, profile_names
 from emulator.settings import Settings
 from emulator.unit.registers import UnitRegisters
 from pagetables.address import Gpa, Iova, SourceId
@@ -161,3 +162,7 @@ def test_a_driver_brings_up_the_unit_of_a_real_machine(name):
     assert machine.unit.translate(request).gpa == 0x5234
     machine.layer.unmap(domain, Iova(0x1000), 0x1000)
     assert isinstance(machine.unit.translate(request), Fault)
+
+
+def test_each_behaviour_belongs_to_one_mechanism():
+    assert sum(map(len, MECHANISMS.values())) == len(BEHAVIOURS) > 50

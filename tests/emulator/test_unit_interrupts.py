@@ -7,9 +7,10 @@ import struct
 
 import pytest
 
+from emulator.behaviours import BEHAVIOURS
 from emulator.bus import Bus
 from emulator.engine import Engine
-from emulator.profile import BEHAVIOURS, load_profile
+from emulator.profile import load_profile
 from emulator.unit.events import EventMessage
 from pagetables.fault import Fault, FaultReason
 from pagetables.interrupt import Interrupt
