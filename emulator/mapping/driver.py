@@ -98,7 +98,8 @@ class _Attached:
 class UnitDriver:
     """Works one unit through `mmio`, with structures in `memory` whose pages come from `pages`.
 
-    `idle` runs between two polls of a unit that takes virtual time.
+    `idle` runs between two polls of a unit that takes virtual time. `by_domain` counts what `submit` was given for the
+    IOTLB entries of one domain, by its id.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class UnitDriver:
         )
         self.attached: dict[SourceId, _Attached] = {}
         self.counts = InvalidationCounts()
+        self.by_domain: dict[int, InvalidationCounts] = {}
         self._memory, self._mmio, self._pages = memory, mmio, pages
         self._idle = idle or (lambda: None)
         self._selective = int(self._iotlb(g=SELECTIVE))
@@ -274,14 +276,18 @@ class UnitDriver:
                 self._count_iotlb(descriptor, g)
 
     def _count_iotlb(self, descriptor: Word, g: int) -> None:
-        if g == SELECTIVE:
-            self.counts.page += 1
-        elif isinstance(descriptor, PasidIotlbInvalidate):
-            self.counts.pasid += 1
-        elif g == DOMAIN:
-            self.counts.domain += 1
-        else:
+        if g == GLOBAL:
             self.counts.global_ += 1
+            return
+        did = descriptor >> IotlbInvalidate.did.lo & 0xFFFF  # it lies there in both kinds
+        own = self.by_domain.get(did) or self.by_domain.setdefault(did, InvalidationCounts())
+        for counts in (self.counts, own):
+            if g == SELECTIVE:
+                counts.page += 1
+            elif isinstance(descriptor, PasidIotlbInvalidate):
+                counts.pasid += 1
+            else:
+                counts.domain += 1
 
     def _context_descriptor(self, g: int, domain_id: int = 0, source_id: int = 0) -> Word:
         return ContextCacheInvalidate.of(type_lo=1, g=g, did=domain_id, sid=source_id)

@@ -106,6 +106,7 @@ class Devices:
 
     def __init__(self, machine: Machine, age: Callable[[Domain, int], int]) -> None:
         self.counts = AccessCounts()
+        self.stale_hits: dict[int, int] = {}  # by domain-id
         self._machine, self._age = machine, age
 
     def use(self, domain: Domain, source: SourceId, iova: int, gpa: int, access: int) -> None:
@@ -138,6 +139,7 @@ class Devices:
 
     def _stale(self, domain: Domain, iova: int) -> None:
         self.counts.hits += 1
+        self.stale_hits[domain.domain_id] = self.stale_hits.get(domain.domain_id, 0) + 1
         self.counts.oldest_ns = max(self.counts.oldest_ns, self._age(domain, iova & -PAGE_SIZE))
 
 

@@ -46,7 +46,9 @@ class Outcome:
     os_calls: Mapping[str, int] = _metric("requests to the page allocator, by class")
     os_refused: Mapping[str, int] = _metric("those it refused")
     direct_reclaims: int = _metric("requests that had to free pages first")
-    locks: Mapping[str, int] = _metric("locks taken, by how many share them: global, pool, cpu, depot")
+    locks: Mapping[str, int] = _metric(
+        "locks taken, by how many share them: global, pool, cpu, depot; the invalidation queue's"
+    )
     invalidations: Mapping[str, int] = _metric("invalidation descriptors by granularity, and wait descriptors")
     pages: Mapping[str, Mapping[str, int]] = _metric(
         "peak and mean (over time) of pages idle in the pool, live as tables, empty but linked, and unlinked but "
@@ -66,6 +68,10 @@ class Outcome:
     freed_before_flush: int = _metric("table pages that went back to the system before the flush that covers them")
     window: Mapping[str, int] = _metric(
         "of the address windows at the end: pages, occupied pages, largest free run (the smallest of all windows)"
+    )
+    by_domain: Sequence[Mapping[str, Any]] = _metric(
+        "of each domain-id: its spaces, table pages at the end, maps and unmaps done, invalidations of it alone, stale "
+        "window and hits, and its addresses where it has a window of its own"
     )
     bytes_copied: int = _metric("bytes that bouncing copied")
     bytes_padded: int = _metric("bytes mapped that no driver passed, for lists to meet a segment boundary")

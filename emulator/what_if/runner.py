@@ -71,6 +71,7 @@ class Runner:
         self.failed: Counter[str] = Counter(dict.fromkeys(_GIVEN_UP, 0))
         self.refused: Counter[str] = Counter(dict.fromkeys(FAILURES, 0))
         self.maps = self.maps_ok = self.unmaps = self.unmaps_of_failed = 0
+        self.done: Counter[tuple[int, int]] = Counter()  # maps and unmaps by kind and key of their domain
         self.lists = self.pieces = 0  # ranges of several pieces that were mapped, and those pieces
         self.map_ns, self.unmap_ns = array("Q"), array("Q")
         self.devices = Devices(self.machine, self._age)
@@ -192,6 +193,7 @@ class Runner:
         return refusal, meter.take()
 
     def _mapped(self, op: int) -> None:
+        self.done[Kind.MAP, self.spaces.key(self.ops.space[op])] += 1
         self.padded += self.padding.get(op, 0)
         pieces = self.ops.first[op + 1] - self.ops.first[op]
         if pieces > 1:
@@ -235,6 +237,7 @@ class Runner:
         if meter.counts["invalidate.wait"] != waits:
             self._stand_in_line(self.ops.cpu[op])
         self.unmaps += 1
+        self.done[Kind.UNMAP, self.spaces.key(self.ops.space[op])] += 1
         self.unmap_ns.append(meter.take())
         self.waiting.news("address", "bounce", "descriptor")
 

@@ -88,6 +88,15 @@ class Spaces:
             return False
         return True
 
+    def named(self) -> dict[str, tuple[Domain, AddressSpace | None]]:
+        """Every domain made so far with its addresses, by the name of each space it serves; `own` ones by theirs."""
+        found = {
+            space.name: (self.domains[self.key(space.index)], self.window(space.index))
+            for space in self._spaces
+            if self.key(space.index) in self.domains
+        }
+        return found | {name: self.own(name) for name in list(self._extra)}
+
     def detach(self, source: SourceId) -> bool:
         """`source` translates through nothing from now on; False if it did not before."""
         domain = self._of_source.pop(source, None)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from emulator.mapping.iova.allocator import AddressAllocator
+from emulator.what_if.domain_numbers import domain_numbers, late_numbers
 from emulator.what_if.outcome import AS_RECORDED, REALLOCATED, Outcome
 from emulator.what_if.runner import Runner
 
@@ -25,7 +26,8 @@ def summary(run: Runner, elapsed: float) -> Outcome:
     window, pending = run.machine.policy.window, run.machine.policy.window.pending
     run.machine.policy.flush()
     closed = {**window.as_dict(), "pending": pending, "accesses": run.devices.counts.hits}
-    return replace(outcome, stale_window=closed)
+    told = [{**one, **late_numbers(run, one["domain_id"])} for one in outcome.by_domain]
+    return replace(outcome, stale_window=closed, by_domain=tuple(told))
 
 
 def _outcome(run: Runner, elapsed: float) -> Outcome:
@@ -56,7 +58,8 @@ def _outcome(run: Runner, elapsed: float) -> Outcome:
         os_calls=_since(zone.statistics.calls, run.before["calls"]),
         os_refused=_since(zone.statistics.refused, run.before["refused"]),
         direct_reclaims=zone.statistics.direct_reclaims - run.reclaims_before,
-        locks={kind: run.meter.counts[f"lock.{kind}"] for kind in _LOCKS},
+        locks={kind: run.meter.counts[f"lock.{kind}"] for kind in _LOCKS}
+        | {"queue": run.meter.counts["invalidate.submit"]},
         invalidations=machine.driver.counts.as_dict(),
         pages=_pages(run),
         table_pages=machine.layer.pages.as_dict(),
@@ -67,6 +70,7 @@ def _outcome(run: Runner, elapsed: float) -> Outcome:
         reused_before_flush=_reused(run),
         freed_before_flush=window.pages_freed_early,
         window=_window(_allocators(run)),
+        by_domain=tuple(domain_numbers(run)),
         bytes_copied=run.bouncer.statistics.bytes_copied if run.bouncer is not None else 0,
         bytes_padded=run.padded,
         worker_wakeups=machine.supply.statistics.wakeups,
@@ -150,6 +154,8 @@ def _notes(run: Runner) -> list[str]:
         notes.append(f"maps that still wait: {len(run.waiting.waiters):,}")
     if run.settings.accesses == "none" and not run.devices.counts.made:
         notes.append("no device accesses were made up (accesses=none): stale hits were not looked for")
+    if run.settings.accesses == "rule":
+        notes.append("device accesses are made up (accesses=rule), none after an unmap: accesses=late adds those")
     addresses = run.spaces.addresses
     if addresses is not None:
         notes += dict.fromkeys(note for space in addresses.spaces.values() for note in space.notes)

@@ -119,7 +119,7 @@ class DeferringPolicy(InvalidationPolicy):
     def _covered(self, entries: Iterable[Waiting]) -> None:
         for entry in entries:
             self.window.pending -= 1
-            self.window.closed(self._clock.now - entry.since)
+            self.window.closed(self._clock.now - entry.since, entry.domain.domain_id)
 
     def _release(self, entry: Waiting, cpu: int) -> None:
         entry.released = True

@@ -88,7 +88,7 @@ class InvalidationPolicy(abc.ABC):
         before = self._clock.now
         self._driver.invalidate_range(domain.domain_id, domain.table.stage, iova, size, leaves_only)
         self._submitted()
-        self.window.closed(self._clock.now - before)
+        self.window.closed(self._clock.now - before, domain.domain_id)
         self._give_back(freed)
 
     def mapped(self, domain: Domain, iova: int, size: int) -> None:  # noqa: B027  # most policies need not look
