@@ -10,6 +10,7 @@ from device_models.pci.bars import Bar, BarKind
 from device_models.pci.config_space import ConfigSpace
 from device_models.pci.extended import Ats, PageRequests, Pasids, add_express_capability
 from device_models.pci.function import PciFunction
+from device_models.pci.msix import MsiX
 from pagetables.errors import InputError
 from tests.device_models.pci_scene import (
     BAR_0,
@@ -69,6 +70,22 @@ class TestConfigurationSpace:
         assert config.find_capability(1) == 0x40
         assert config.find_capability(9) == 0
         assert config.get(STATUS, 2) & 0x10
+
+    def test_a_capability_is_found_however_many_stand_before_it(self) -> None:
+        config = ConfigSpace()
+        places = {identity: config.add_capability(identity, 8) for identity in range(1, 7)}
+        assert {identity: config.find_capability(identity) for identity in places} == places
+
+    def test_a_list_that_leads_back_into_itself_comes_to_an_end(self) -> None:
+        config = ConfigSpace()
+        at = config.add_capability(1, 8)
+        config.set(at + 1, 1, at)
+        assert (config.find_capability(1), config.find_capability(2)) == (at, 0)
+
+    def test_a_capability_ends_where_configuration_space_ends(self) -> None:
+        assert ConfigSpace().add_capability(1, 8, 0xF8) == 0xF8
+        with pytest.raises(InputError, match="ends before 0x104"):
+            ConfigSpace().add_capability(1, 8, 0xFC)
 
     def test_two_capabilities_do_not_overlap(self) -> None:
         config = ConfigSpace()
@@ -236,6 +253,11 @@ class TestMsi:
         assert machine.apics.vectors() == [0x41, 0x42]
         assert software.read(SLOT, 0x64) == 0
 
+    def test_vectors_that_there_are_not_have_no_mask_bits(self) -> None:
+        _, _, software = scene(WithMessages)
+        software.write(SLOT, 0x60, 0xFFFF_FFFF)
+        assert software.read(SLOT, 0x60) == 0b1111
+
 
 class TestMsiX:
     TABLE = 0xE000_0000
@@ -269,10 +291,26 @@ class TestMsiX:
         software.write(SLOT, self.at + 2, 0x8000, 2)
         assert machine.apics.vectors() == [0x50]
 
+    def test_what_is_pending_waits_for_msi_x_to_be_switched_on_again(self) -> None:
+        machine, device, software = self.prepared()
+        device.notify(2)
+        software.write(SLOT, self.at + 2, 0, 2)
+        machine.space.write_number(self.TABLE + 32 + 12, 4, 0)
+        assert machine.space.read_number(self.TABLE + 0x30, 8) == 0b100
+        software.write(SLOT, self.at + 2, 0x8000, 2)
+        assert machine.apics.vectors() == [0x52]
+
     def test_a_vector_beyond_the_table_is_nothing(self) -> None:
         machine, device, _ = self.prepared()
         device.notify(3)
         assert machine.apics.events == []
+
+    def test_three_entries_and_their_pending_bits_fill_a_bar_of_38h_bytes(self) -> None:
+        region = MemoryRegion("exact", 0x38)
+        MsiX(ConfigSpace(), lambda address, data: None, region, 0, 3)
+        assert [(part.address, part.size) for part in region.children] == [(0x30, 8), (0, 0x30)]
+        with pytest.raises(InputError, match="does not fit"):
+            MsiX(ConfigSpace(), lambda address, data: None, MemoryRegion("less", 0x37), 0, 3)
 
     def test_a_table_that_does_not_fit_its_bar_is_refused(self) -> None:
         _, device, _ = scene()
