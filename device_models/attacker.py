@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 
 from device_models.ats_port import AtsPort, NoPlace, PortOptions
 from device_models.attack_report import Report
+from device_models.dma import DmaRefusal
 from device_models.memory_region import MemoryRegion, Operations, Sizes
 from device_models.pci.extended import ENDPOINT, ROOT_ENDPOINT, add_express_capability
 from device_models.pci.function import PciFunction
@@ -134,7 +135,7 @@ class Attacker(PciFunction):
         write: bool = False,
         address_type: AddressType = AddressType.UNTRANSLATED,
     ) -> Report:
-        """Claim to be other functions."""
+        """Claim to be other functions. A root port stops that once its source validation is on."""
         access = Access.WRITE if write else Access.READ
         return self._attack(
             "forge requesters",
@@ -163,6 +164,9 @@ class Attacker(PciFunction):
         tag = None if pasid is None else Pasid(pasid)
         unit = self.machine.unit_for(sid)
         for number in range(count):
+            if self.bus is not None and not self.bus.lets_up(sid):
+                report.blocked[DmaRefusal.FORGED_SOURCE.value] += 1
+                continue
             page = PageRequest(sid, Iova(number << PAGE_SHIFT), pasid=tag, last=False)
             outcome = PageRequestOutcome.REFUSED if unit is None else unit.page_request(page)
             if outcome is PageRequestOutcome.QUEUED:
@@ -184,7 +188,9 @@ class Attacker(PciFunction):
         # Past `dma_read` and `dma_write`, which ask for bus mastering.
         report, mark = Report(name), self.mark.to_bytes(4, "little")
         for request in requests:
-            if request.access is Access.WRITE:
+            if self.bus is not None and not self.bus.lets_up(request.source_id):
+                report.note(request, DmaRefusal.FORGED_SOURCE)
+            elif request.access is Access.WRITE:
                 report.note(request, self.machine.dma.write_all(request, mark))
             else:
                 found = self.machine.dma.read_all(request, len(mark))

@@ -27,6 +27,7 @@ class DmaRefusal(enum.Enum):
 
     NOT_A_MASTER = "bus mastering is off in the function's command register"
     NOTHING_THERE = "no memory and no register at the address"
+    FORGED_SOURCE = "source validation of a port above"
 
 
 DmaError = Fault | DmaRefusal

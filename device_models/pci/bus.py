@@ -81,6 +81,8 @@ class PciBus:
                 f"new func {function.TYPE} cannot be exposed to guest."
             )
         self.functions[devfn] = function
+        if self.bridge is not None and not function.hotplugged:
+            self.bridge.plugged()
 
     def unplug(self, function: PciFunction) -> None:
         """Take a function away."""
@@ -130,6 +132,15 @@ class PciBus:
                 source = bus.number << 8 if bridge.EXPRESS else parent.number << 8 | bridge.devfn
             bus = parent
         return SourceId(source)
+
+    def lets_up(self, source_id: SourceId) -> bool:
+        """True if a request from this bus that claims to be `source_id`'s gets through every port above."""
+        bus: PciBus = self
+        while bus.bridge is not None and bus.bridge.bus is not None:
+            if not bus.bridge.lets_up(source_id):
+                return False
+            bus = bus.bridge.bus
+        return True
 
     def set_pin(self, devfn: int, pin: int, level: bool, source: object) -> None:
         """Raise or lower interrupt pin 0 to 3 of a device; bridges rotate pins by the slot on their way up."""

@@ -11,6 +11,7 @@ from device_models.pci.config_space import ConfigSpace
 __all__ = [
     "ATS",
     "ENDPOINT",
+    "EXPRESS",
     "PCIE_TO_PCI",
     "ROOT_ENDPOINT",
     "ROOT_PORT",
@@ -24,14 +25,15 @@ EXPRESS, ATS, PAGE_REQUEST, PASID = 0x10, 0x0F, 0x13, 0x1B
 ENDPOINT, ROOT_PORT, PCIE_TO_PCI, ROOT_ENDPOINT = 0, 4, 7, 9
 _EXPRESS_SIZE = 0x3C
 _VERSION_2 = 2
-_ROLE_BASED_ERRORS = 0x8000
+_ROLE_BASED_ERRORS, _EXTENDED_TAGS = 0x8000, 0x20
 _DEVICE_CONTROL = 0x0F  # error reporting
 _LINK = 0x11  # one lane of 2.5 GT/s
 _SLOT = 0x100
+_BRIDGE_LINK = 0x0411  # active state power management besides
 _ROOT_PORT_REGISTERS = (  # offset, bytes, value, what software may write: as QEMU's root port answers
     (12, 4, 0x0030_0604, 0),  # link capabilities: 32 lanes, 16 GT/s
     (20, 4, 0x0002_007B, 0),  # slot capabilities
-    (24, 2, 0x01C0, 0x07F9),  # slot control
+    (24, 2, 0, 0x0FF9),  # slot control
     (28, 2, 0, 0x0007),  # root control
     (36, 4, 0x0030_0020, 0),  # device capabilities 2
     (40, 2, 0, 0x8020),  # device control 2
@@ -42,20 +44,25 @@ _ATS_ENABLE, _PRI_ENABLE = 0x8000, 1
 _STOPPED = 0x100
 
 
-def add_express_capability(config: ConfigSpace, port_type: int, offset: int = 0) -> int:
+def add_express_capability(config: ConfigSpace, port_type: int, offset: int = 0, extended_tags: bool = False) -> int:
     """A version 2 express capability of a port with a one-lane link; returns where it is."""
     at = config.add_capability(EXPRESS, _EXPRESS_SIZE, offset)
     config.set(at + 2, 2, _VERSION_2 | port_type << 4)
-    config.set(at + 4, 4, _ROLE_BASED_ERRORS)
+    config.set(at + 4, 4, _ROLE_BASED_ERRORS | (_EXTENDED_TAGS if extended_tags else 0))
     config.allow(at + 8, 2, _DEVICE_CONTROL)
     config.clear_by_one(at + 10, 2, _DEVICE_CONTROL)
     config.set(at + 12, 4, _LINK)
     config.set(at + 18, 2, _LINK)
     if port_type == ROOT_PORT:
         config.change(at + 2, 2, _SLOT, _SLOT)
+        config.clear_by_one(at + 26, 2, 0x19)
         for offset, size, value, writable in _ROOT_PORT_REGISTERS:
             config.set(at + offset, size, value)
             config.allow(at + offset, size, writable)
+    if port_type == PCIE_TO_PCI:
+        config.set(at + 12, 4, _BRIDGE_LINK)
+        config.set(at + 36, 4, 0x0030_0020)
+        config.allow(at + 40, 2, 0x8020)
     return at
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from device_models.attacker import Attacker
 from device_models.machine import SystemMachine
+from device_models.pci.bridges import PcieRootPort
 from device_models.scopes import Scope, ScopeKind, UnitPlace, UnitScope
 from emulator.engine import Engine
 from emulator.unit import RemappingUnit
@@ -191,12 +192,35 @@ def test_what_was_not_invalidated_is_not_stale(trusted: Stage) -> None:
 
 
 def test_a_forged_requester_reaches_what_its_victim_may(stage: Stage) -> None:
-    """The unit believes the source-id. Remedy: source validation in the ports above (ACS), which is not modelled."""
+    """The unit believes the source-id. Remedy: source validation in the root port above."""
     report = stage.evil.forge_requesters(0x7000, range(256))
     assert [(one.request.source_id, one.data) for one in report.reached] == [(NIC, bytes(4)), (DISK, b"secr")]
     assert report.blocked == {"02h context-not-present": 254}
     forged = stage.evil.forge_requesters(SECRET, [DISK], write=True, address_type=AddressType.TRANSLATED)
     assert forged.blocked == {"0Dh translation-type-blocked": 1}
+
+
+def test_a_root_port_that_validates_sources_lets_pass_what_carries_a_bus_number_behind_it() -> None:
+    machine = SystemMachine(memory_size=4 << 20)
+    port = machine.add_device("pcie-root-port,id=rp,addr=4")
+    evil = machine.add_device("attacker,bus=rp")
+    assert isinstance(evil, Attacker)
+    assert isinstance(port, PcieRootPort)
+    port.config_write(0x18, 4, 0x0004_0300)  # buses 3 and 4 are behind it
+    forged = [0x0018, 0x0200, 0x0300, 0x0308, 0x04FF, 0x0500]
+    assert len(evil.forge_requesters(0x1000, forged).reached) == 6
+    port.config_write(0x14E, 2, 0x5E)  # every control but source validation
+    assert len(evil.forge_requesters(0x1000, forged).reached) == 6
+    assert port.config_read(0x104, 4) == 0
+    port.config_write(0x14E, 2, 1)
+    report = evil.forge_requesters(0x1000, forged)
+    assert [one.request.source_id for one in report.reached] == [0x0300, 0x0308, 0x04FF]
+    assert report.blocked == {"source validation of a port above": 3}
+    assert port.config_read(0x104, 4) == 1 << 21  # uncorrectable: an ACS violation
+    assert evil.flood(2, source_id=0x0018).blocked == {"source validation of a port above": 2}
+    assert evil.scan(0x1000, 0x3000).pages == {0x1000, 0x2000}
+    port.config_write(0x104, 4, 1 << 21)
+    assert port.config_read(0x104, 4) == 0
 
 
 def test_a_forged_requester_may_belong_to_another_unit(stage: Stage) -> None:

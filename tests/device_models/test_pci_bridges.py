@@ -95,6 +95,33 @@ def test_behind_a_conventional_bridge_the_bridge_is_the_requester() -> None:
     assert device.source_id == BRIDGE
 
 
+def test_the_hot_plug_controller_shows_what_is_plugged_and_takes_no_commands() -> None:
+    machine, software = machine_with("pci-bridge,id=br,addr=5,chassis_nr=1")
+    device = plug(machine, Plain, "addr=3", bus="br")
+    software.write(BRIDGE, BAR_0, 0xE010_0000)
+    software.write(BRIDGE, COMMAND, MEMORY, 2)
+    slots = [machine.space.read_number(0xE010_0024 + 4 * number, 4) & 3 for number in range(31)]
+    assert [number + 1 for number, state in enumerate(slots) if state == 2] == [3]
+    machine.space.write_number(0xE010_0014, 4, 0x0302)  # slot 3, power off
+    assert machine.space.read_number(0xE010_0014, 4) == 0
+    software.write(BRIDGE, 0x42, 9 + 2, 1)
+    assert software.read(BRIDGE, 0x44) & 3 == 2
+    machine.remove_device(device)
+    assert software.read(BRIDGE, 0x44) & 3 == 3
+
+
+def test_a_slot_is_locked_and_unlocked_by_the_same_bit_and_every_command_is_done() -> None:
+    _, software = machine_with("pcie-root-port,id=rp,addr=4")
+    control, status = 0x6C, 0x6E
+    assert software.read(PORT, status, 2) == 0
+    software.write(PORT, control, 0x0800, 2)
+    assert (software.read(PORT, control, 2), software.read(PORT, status, 2)) == (0, 0x90)
+    software.write(PORT, status, 0xFFFF, 2)
+    assert software.read(PORT, status, 2) == 0x80
+    software.write(PORT, control, 0x0FC0, 2)
+    assert (software.read(PORT, control, 2), software.read(PORT, status, 2)) == (0x07C0, 0x10)
+
+
 def test_bridges_rotate_interrupt_pins_by_the_slot() -> None:
     machine, _ = machine_with("pci-bridge,id=br,addr=5,chassis_nr=1")
     device = plug(machine, Plain, "addr=3", bus="br")
