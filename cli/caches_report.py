@@ -46,7 +46,7 @@ _KINDS: dict[str, type[Any]] = {
     "absences": CachedAbsence,
 }
 _DEVICES = ("source_id",)
-_PLAIN = ("domain_id", "level", "stage", "index")
+_PLAIN = ("domain_id", "level", "index", "pasid", "rid_pasid", "reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +95,22 @@ def _unit(unit: CheckedUnit) -> dict[str, Any]:
 
 
 def _entry(one: CheckedEntry) -> dict[str, Any]:
-    fields = {name: _plain(name, value) for name, value in dataclasses.asdict(one.entry).items()}
+    fields: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(one.entry).items():
+        fields |= _field(name, value)
     return {**fields, "state": one.freshness.value, "why": one.why}
 
 
-def _plain(name: str, value: Any) -> Any:
-    if name in _DEVICES and value is not None:
-        return format_source_id(value)
+def _field(name: str, value: Any) -> dict[str, Any]:
     if name == "permissions":
-        return _rights(value)
+        return {"access": Permissions(value).text(), "execute": bool(Permissions(value) & Permissions.X)}
     if name == "page_shift":
-        return 1 << value if value else 0
+        return {"page_size": 1 << value if value else 0}
     if name == "stage":
-        return TranslationType(value).name.lower().replace("_", "-")
-    return value if isinstance(value, bool) or value is None or name in _PLAIN else address(value)
+        return {name: _stage(value)}
+    if name in _DEVICES and value is not None:
+        return {name: format_source_id(value)}
+    return {name: value if isinstance(value, bool) or value is None or name in _PLAIN else address(value)}
 
 
 # -- people -----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import click
 
 from cli.options import json_option
 from cli.render import emit_json, progress
+from cli.scripts import script_lines, steps
+from pagetables.errors import InputError
 
 if TYPE_CHECKING:
     from cli.caches_report import CheckedUnit
@@ -89,10 +91,10 @@ def _of_machine(path: str, script: str | None) -> Iterator[CheckedUnit]:
     machine = load_machine(path)
     if script is not None:
         monitor = DrivingMonitor(Host(machine))
-        with click.open_file(script, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if line.strip() and not line.lstrip().startswith("#"):
-                    click.echo(f"{line.strip()}: {monitor.execute(line).rstrip()}", err=True)
+        for step in steps(monitor, script_lines(script), script):
+            if step.complaint is not None:
+                raise InputError(step.complaint)
+            click.echo(f"{step.command}: {step.output.rstrip()}", err=True)
     for unit in machine.units:
         caches = cache_contents(unit)
         yield CheckedUnit(caches, check_caches(machine.memory, caches, unit.capabilities))

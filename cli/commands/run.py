@@ -9,10 +9,13 @@ import click
 
 from cli.options import json_option
 from cli.render import emit_json
+from cli.scripts import script_lines, steps
+from pagetables.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cli.scripts import Step
     from device_models.fronts.monitor import Monitor
     from device_models.machine import SystemMachine
 
@@ -35,6 +38,9 @@ def command(machine: str, script: str | None, monitor: bool, dump: str | None, d
     writel ADDR VALUE, read ADDR SIZE, outl PORT VALUE, clock_step ... Without --script and --monitor it shows what the
     machine is.
 
+    Exit status: 0; 2 if the input cannot be used, or a command of a script or a pipe failed: the line is named. A
+    script ends with it; a monitor goes on. What is typed at a terminal may fail.
+
     \b
     Examples:
       vtd run fixtures/machines/one-unit.yaml
@@ -48,16 +54,48 @@ def command(machine: str, script: str | None, monitor: bool, dump: str | None, d
     host = Host(load_machine(machine))
     if dmar is not None:
         _write_dmar(host.machine, dmar)
-    lines = _lines(script, monitor) if script or monitor else () if dump or dmar else LOOK
-    answers = _answers(DrivingMonitor(host), lines)
-    if as_json:
-        emit_json({"commands": [{"command": line, "output": text} for line, text in answers]})
-    else:
-        for _, text in answers:
-            click.echo(text, nl=False)
+    answers = _Answers(as_json)
+    looks = not (script or monitor or dump or dmar)
+    failed = _drive(DrivingMonitor(host), script, monitor, LOOK if looks else (), answers)
+    answers.close()
+    if failed is not None:
+        raise InputError(failed)
     if dump is not None:
         host.machine.save(dump)
     return 0
+
+
+class _Answers:
+    # Shown as they come, or kept for one document.
+    def __init__(self, as_json: bool) -> None:
+        self._kept: list[dict[str, str]] | None = [] if as_json else None
+
+    def add(self, step: Step) -> None:
+        if self._kept is None:
+            click.echo(step.output, nl=False)
+        else:
+            self._kept.append({"command": step.command, "output": step.output})
+
+    def close(self) -> None:
+        if self._kept is not None:
+            emit_json({"commands": self._kept})
+
+
+def _drive(monitor: Monitor, script: str | None, asks: bool, look: Iterable[str], answers: _Answers) -> str | None:
+    # The complaint of the first command that failed. A script ends there; a monitor goes on, as QEMU's does.
+    lines = script_lines(script) if script is not None else look
+    for step in steps(monitor, lines, script or ""):
+        answers.add(step)
+        if step.complaint is not None:
+            return step.complaint
+    if not asks or script == "-" or monitor.host.leaving:
+        return None
+    typed = sys.stdin.isatty()
+    complaints = []
+    for step in steps(monitor, _typed() if typed else script_lines("-"), "-"):
+        answers.add(step)
+        complaints += [step.complaint] if step.complaint is not None and not typed else []
+    return complaints[0] if complaints else None
 
 
 def _write_dmar(machine: SystemMachine, path: str) -> None:
@@ -67,22 +105,6 @@ def _write_dmar(machine: SystemMachine, path: str) -> None:
     table = build_dmar(machine)
     with replacing(path) as file:
         file.write(table)
-
-
-def _answers(monitor: Monitor, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for line in lines:
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield line.strip(), monitor.execute(line)
-        if monitor.host.leaving:
-            return
-
-
-def _lines(script: str | None, monitor: bool) -> Iterator[str]:
-    if script is not None:
-        with click.open_file(script, encoding="utf-8", errors="replace") as file:
-            yield from file
-    if monitor and script != "-":
-        yield from _typed() if sys.stdin.isatty() else sys.stdin
 
 
 def _typed() -> Iterator[str]:

@@ -33,34 +33,38 @@ class _Command:
     run: Callable[[Monitor, str], Lines]
 
 
+class _Unknown(InputError):
+    """A command or a topic that does not exist; the message is the whole answer."""
+
+
 class Monitor:
-    """Commands on one host. `execute` never raises for what was typed: what is wrong is told in the answer."""
+    """Commands on one host. `execute` never raises for what was typed: what is wrong is told in the answer.
+
+    `failed` says whether the last answer was such a complaint: for scripts, which nobody watches.
+    """
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self._format = DumpFormat()
+        self.failed = False
 
     def execute(self, line: str) -> str:
         """The answer to a line: whole lines, or nothing."""
+        self.failed = False
         name, _, rest = line.strip().partition(" ")
         name, slash, option = name.partition("/")
         if not name:
             return ""
-        command = _COMMANDS.get(_ALIASES.get(name, name))
-        if command is None:
-            return f"unknown command: '{line.strip()}'{_near(name, _COMMANDS)}\n"
         text = f"{slash}{option} {rest}" if slash else rest
-        return "".join(f"{one}\n" for one in self._answer(name, command, text.strip()))
-
-    def _answer(self, name: str, command: _Command, text: str) -> Lines:
         try:
-            return list(command.run(self, text))
-        except OptionError as error:
-            return [f"Error: {error}"]
-        except InputError as error:
-            return [str(error), f'Try "help {name}" for more information']
+            command = _COMMANDS.get(_ALIASES.get(name, name))
+            if command is None:
+                raise _Unknown(f"unknown command: '{line.strip()}'{_near(name, _COMMANDS)}")
+            _check_end(name, command.usage, text)
+            answer = list(command.run(self, text.strip()))
         except VtdError as error:
-            return [f"Error: {error}"]
+            self.failed = True
+            answer = _complaint(" ".join([name, *text.split()[:1]]) if name == "info" else name, error)
+        return "".join(f"{one}\n" for one in answer)
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -72,7 +76,9 @@ class Monitor:
             wanted = [topic for topic in INFO.values() if names[1:] in ([], [topic.name])]
             return [f"info {topic.usage} -- {topic.explains}" for topic in wanted]
         command = _COMMANDS.get(_ALIASES.get(names[0], names[0]))
-        return [f"{command.usage} -- {command.explains}" if command else f"unknown command: '{names[0]}'"]
+        if command is None:
+            raise _Unknown(f"unknown command: '{names[0]}'")
+        return [f"{command.usage} -- {command.explains}"]
 
     def _info(self, text: str) -> Lines:
         if not text:
@@ -80,15 +86,17 @@ class Monitor:
         name, _, rest = text.partition(" ")
         topic = INFO.get(name)
         if topic is None:
-            return [f"unknown command: 'info {text}'{_near(name, INFO)}"]
+            raise _Unknown(f"unknown command: 'info {text}'{_near(name, INFO)}")
+        _check_end(name, topic.usage, rest)
         return topic.lines(self.host, rest.split())
 
     def _xp(self, text: str) -> Lines:
         option, address = "", text
         if text.startswith("/"):
             option, _, address = text[1:].partition(" ")
-            self._format = self._format.changed(option)
-        how = DumpFormat(self._format.count if option else 1, self._format.form, self._format.size)
+            self.host.dump_format = self.host.dump_format.changed(option)
+        last = self.host.dump_format
+        how = DumpFormat(last.count if option else 1, last.form, last.size)
         return dump_lines(self.host.machine.space, evaluate(address), how)
 
     def _device_add(self, text: str) -> Lines:
@@ -166,12 +174,26 @@ class MonitorSession:
         """The client left."""
 
 
+def _complaint(name: str, error: VtdError) -> list[str]:
+    if isinstance(error, _Unknown):
+        return [str(error)]
+    if isinstance(error, InputError) and not isinstance(error, OptionError):
+        return [str(error), f'Try "help {name}" for more information']
+    return [f"Error: {error}"]
+
+
+def _check_end(name: str, usage: str, text: str) -> None:
+    # What takes no arguments has a usage of one word.
+    if text.strip() and " " not in usage:
+        raise InputError(f"{name}: extraneous characters at the end of line")
+
+
 def _near(name: str, known: Iterable[str]) -> str:
     found = near(name, list(known))
     return f"; {found}" if found.startswith("did you mean") else ""
 
 
-_ALIASES = {"q": "quit", "?": "help", "c": "cont"}
+_ALIASES = {"q": "quit", "?": "help", "c": "cont", "s": "stop"}
 _COMMANDS: dict[str, _Command] = {
     "help": _Command("help|? [cmd]", "show the help", Monitor._help),
     "info": _Command("info [subcommand]", "show various information about the system state", Monitor._info),

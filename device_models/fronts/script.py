@@ -30,4 +30,8 @@ class DrivingMonitor(Monitor):
     def execute(self, line: str) -> str:
         """The answer to a line: whole lines, or nothing. A qtest command's is OK with its value, or FAIL with words."""
         name = line.split(maxsplit=1)[0] if line.strip() else ""
-        return f"{self._qtest.ask(line)}\n" if name in _QTEST else super().execute(line)
+        if name not in _QTEST:
+            return super().execute(line)
+        answer = self._qtest.ask(line)
+        self.failed = answer.startswith("FAIL")
+        return f"{answer}\n"

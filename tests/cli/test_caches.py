@@ -46,13 +46,14 @@ def test_a_stale_entry_after_a_replay_is_told_and_is_a_no(printed) -> None:
     (unit,) = printed("caches", "--trace", STALE, "--set", "flush=deferred", status=1)["units"]
     (entry,) = unit["caches"]["translations"]["entries"]
     assert entry["why"].startswith("now fault 06h")
-    assert (entry["iova"], entry["gpa"], entry["page_shift"], entry["source_id"]) == (
+    assert (entry["iova"], entry["gpa"], entry["page_size"], entry["source_id"]) == (
         "0x1000",
         "0x5000",
         4096,
         "00:03.0",
     )
     assert (entry["state"], entry["domain_id"], entry["stage"]) == ("stale", 5, "second-stage")
+    assert (entry["access"], entry["execute"], entry["pasid"], entry["rid_pasid"]) == ("rw", True, None, 0)
     (context,) = unit["caches"]["contexts"]["entries"]
     assert (context["state"], context["why"], unit["stale"]) == ("same", "", 1)
 
@@ -89,6 +90,12 @@ def test_a_script_drives_a_machine_before_its_caches_are_shown(vtd, script: Path
     assert "level 2 of 0x0 -> table 0x105000" in done.stdout
     assert "clock_step 200000000: OK 200000000" in done.stderr
     assert "FAIL" not in done.stderr
+
+
+def test_a_script_that_fails_is_a_mistake_with_its_line(said, tmp_path: Path) -> None:
+    (tmp_path / "script").write_text("# a remark\nwrote 0x1000 8\nclock_step 1\n")
+    line = said("caches", ONE_UNIT, "--script", tmp_path / "script")
+    assert line == f"vtd: {tmp_path}/script, line 2: unknown command: 'wrote 0x1000 8'\n"
 
 
 def test_a_machine_saved_by_run_has_its_caches_in_the_image(vtd, printed, script: Path, tmp_path: Path) -> None:

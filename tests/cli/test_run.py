@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,19 +41,81 @@ def test_two_units_tell_what_they_serve(start) -> None:
     assert "vtd-emulator" not in out  # nothing after quit
 
 
-def test_a_script_is_executed_and_its_answers_are_a_document(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    script = tmp_path / "script"
-    script.write_text("info status\nxp/2xw 0x2000\nfoo\n")
-    assert main(["run", ONE, "--script", str(script), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Writes the file `script` into the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return (tmp_path / "script").write_text
+
+
+def test_a_script_is_executed_and_its_answers_are_a_document(script, printed) -> None:
+    script("info status\n\n# a remark\nxp/2xw 0x2000\nquit\nfoo\n")
+    assert printed("run", ONE, "--script", "script") == {
         "commands": [
             {"command": "info status", "output": "VM status: running\n"},
             {"command": "xp/2xw 0x2000", "output": "0000000000002000: 0x00000000 0x00000000\n"},
-            {"command": "foo", "output": "unknown command: 'foo'\n"},
+            {"command": "quit", "output": ""},
         ]
     }
+
+
+FAILING = {
+    "foo": "unknown command: 'foo'",
+    "inof status": "unknown command: 'inof status'; did you mean info?",
+    "info nothing": "unknown command: 'info nothing'",
+    "help nothing": "help nothing: unknown command: 'nothing'",
+    "walk 00:03.0": "walk 00:03.0: expected BDF IOVA [r|w|x]",
+    "xp 0x": "xp 0x: ",
+    "device_add nothing": "device_add nothing: 'nothing' is not a valid device model name",
+    "device_del nothing": "device_del nothing: Device 'nothing' not found",
+    "writel 0x1000": "writel 0x1000: FAIL missing argument",
+}
+
+
+@pytest.mark.parametrize("line", FAILING)
+def test_a_script_ends_with_the_first_command_that_fails_and_names_its_line(script, capsys, line: str) -> None:
+    script(f"info status\n\n{line}\ninfo version\n")
+    assert main(["run", ONE, "--script", "script", "--dump", "out.elf"]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"vtd: script, line 3: {FAILING[line]}")
+    assert err.count("\n") == 1
+    assert "VM status: running\n" in out
+    assert "vtd-emulator" not in out
+    assert not Path("out.elf").exists()
+
+
+def test_the_document_of_a_script_that_failed_ends_with_the_failure(script, capsys) -> None:
+    script("foo\ninfo status\n")
+    assert main(["run", ONE, "--script", "script", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"commands": [{"command": "foo", "output": "unknown command: 'foo'\n"}]}
+    assert err == "vtd: script, line 1: unknown command: 'foo'\n"
+
+
+def test_a_monitor_that_is_piped_goes_on_and_tells_the_first_failure_in_the_end(start) -> None:
+    process = start("run", ONE, "--monitor", stdin=subprocess.PIPE)
+    out, err = process.communicate("foo\ninfo status\nbar\n")
+    assert out == "unknown command: 'foo'\nVM status: running\nunknown command: 'bar'\n"
+    assert (process.returncode, err) == (2, "vtd: standard input, line 1: unknown command: 'foo'\n")
+
+
+def test_a_piped_script_that_is_no_text_is_told(start) -> None:
+    process = start("run", ONE, "--script", "-", stdin=subprocess.PIPE, text=False)
+    _, err = process.communicate(b"\xff\xfe\0\n")
+    assert (process.returncode, err.count(b"\n")) == (2, 1)
+    assert b"standard input, line 1: unknown command: " in err
+
+
+def test_what_is_typed_at_a_terminal_may_fail() -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "cli", "run", ONE, "--monitor"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.write(ours, b"foo\nquit\n")
+    out, err = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert (process.returncode, err) == (0, "")
+    assert "unknown command: 'foo'\n" in out
 
 
 @pytest.mark.parametrize("arguments, complaint", [(["nope.yaml"], "nope.yaml: No such file"), ([], "Missing argument")])
