@@ -135,14 +135,17 @@ class CountingSupply(abc.ABC):
 
     def _count(self) -> None:
         statistics = self.statistics
-        idle = statistics.idle = len(self._pool)
+        idle = statistics.idle = self._idle()
         statistics.idle_lowest = min(statistics.idle_lowest, idle)
         statistics.idle_highest = max(statistics.idle_highest, idle)
+
+    def _idle(self) -> int:
+        return len(self._pool)
 
     def _started(self) -> None:
         # What filled the pool at the start is not what the lowest mark is about.
         self._count()
-        self.statistics.idle_lowest = len(self._pool)
+        self.statistics.idle_lowest = self.statistics.idle
 
     def _heard(self) -> None:
         if self.hears_zone and not self._silent:

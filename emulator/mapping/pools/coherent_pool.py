@@ -37,8 +37,7 @@ class CoherentSupply(CountingSupply):
             raise InputError(f"a coherent pool of {initial} pages cannot be made: the zone has {zone.managed} pages")
         self.pools.grown = self._grown
         self._pool_of_zone = self.pools.pools["KERNEL"]
-        self._count()
-        self.statistics.idle_lowest = self.statistics.idle
+        self._started()
 
     def close(self) -> None:
         """Stop the worker and give back what is free."""
@@ -64,13 +63,13 @@ class CoherentSupply(CountingSupply):
         self._count()
         self._announce()
 
+    def _idle(self) -> int:
+        return self._pool_of_zone.available
+
     def _count(self) -> None:
-        statistics = self.statistics
-        idle = statistics.idle = self._pool_of_zone.available
-        statistics.idle_lowest = min(statistics.idle_lowest, idle)
-        statistics.idle_highest = max(statistics.idle_highest, idle)
-        statistics.details["size"] = self._pool_of_zone.size
-        statistics.details["enlargements"] = self.pools.enlargements
+        super()._count()
+        details = self.statistics.details
+        details["size"], details["enlargements"] = self._pool_of_zone.size, self.pools.enlargements
 
 
 @takes(DEFAULTS)

@@ -41,8 +41,7 @@ class BlockSupply(CountingSupply):
         self.waits_for = "a block to be freed, or its next try" if sleeps else ""
         if not self.blocks.preallocate(preallocated):
             raise InputError(f"a pool of {preallocated} pages cannot be filled: the zone has {zone.managed} pages")
-        self._count()
-        self.statistics.idle_lowest = self.statistics.idle
+        self._started()
 
     def close(self) -> None:
         """Give back the pages that no table uses."""
@@ -67,13 +66,12 @@ class BlockSupply(CountingSupply):
             raise VtdError(self.blocks.reports[-1].message)
         self._count()
 
+    def _idle(self) -> int:
+        return self.blocks.blocks - self.blocks.active
+
     def _count(self) -> None:
         super()._count()
-        statistics = self.statistics
-        idle = statistics.idle = self.blocks.blocks - self.blocks.active
-        statistics.idle_highest = max(statistics.idle_highest, idle)
-        statistics.idle_lowest = min(statistics.idle_lowest, idle)
-        statistics.details["pages"] = self.blocks.pages
+        self.statistics.details["pages"] = self.blocks.pages
 
 
 @takes(DEFAULTS)

@@ -105,6 +105,9 @@ def test_dmabounce_refuses_a_range_that_no_buffer_could_hold(machine):
     bouncer, _, _ = machine("dmabounce")
     with pytest.raises(NoBounceBuffer, match="70000 bytes are more than a device with mask 0xffff reaches"):
         bouncer.prepare(HIGH, 70_000, R, 0xFFFF)
+    assert bouncer.prepare(HIGH, 0x1_0000, R, 0xFFFF) is not None
+    with pytest.raises(NoBounceBuffer, match="65537 bytes are more"):
+        bouncer.prepare(HIGH, 0x1_0001, R, 0xFFFF)
 
 
 @pytest.mark.parametrize("size", [64, 20_000])

@@ -71,6 +71,16 @@ def test_the_search_goes_on_where_the_last_one_ended():
     assert [area.take(8) for _ in range(3)] == [0, 8, 16]
     area.give_back(0, 8)
     assert area.take(8) == 24
+    area.give_back(24, 8)
+    assert area.take(8) == 32, "what came back last is not what goes out next"
+
+
+def test_a_free_run_ends_with_its_segment_though_the_next_one_is_free_too():
+    area = Area(2 * SEGMENT)
+    assert area.take(SEGMENT) == 0
+    area.give_back(0, SEGMENT)
+    assert area.free == runs(set(), 2 * SEGMENT)
+    assert area.largest_run() == SEGMENT
 
 
 @pytest.mark.parametrize("access", [R, W, R | W])
@@ -131,6 +141,12 @@ def test_each_cpu_begins_in_its_own_area_and_spills_into_the_others():
 def test_what_is_reached_is_bounced_only_if_forced(force, gpa, bounced):
     bouncer, _, _ = make(force=force, reach_mib=16)
     assert (bouncer.prepare(gpa, 64, R) is not None) is bounced
+
+
+@pytest.mark.parametrize("size, bounced", [(0x1000, False), (0x1001, True)])
+def test_a_buffer_whose_last_byte_is_out_of_reach_is_bounced(size, bounced):
+    bouncer, _, _ = make(force=0, reach_mib=16)
+    assert (bouncer.prepare((16 << 20) - 0x1000, size, R) is not None) is bounced
 
 
 def test_a_dynamic_one_bridges_the_time_until_it_has_grown():

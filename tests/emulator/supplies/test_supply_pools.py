@@ -160,6 +160,17 @@ def test_mempool_supply_in_bulk_gives_all_or_nothing(count: int, others: int, ta
         pool.take_many(9)
 
 
+@pytest.mark.parametrize("gfp, waits", [(Gfp.KERNEL, 1), (Gfp.ATOMIC, 0)])
+def test_mempool_supply_in_bulk_counts_a_wait_only_for_who_may_sleep(gfp: Gfp, waits: int) -> None:
+    zone = new_zone()
+    pool = Mempool(zone, 8)
+    zone.occupy("others", 400, Held.PINNED, Gfp.MEMALLOC)
+    pool.gfp = gfp
+    assert pool.take() is not None
+    assert pool.take_many(8) is None
+    assert (pool.statistics.failures, pool.statistics.waits) == (1, waits)
+
+
 def test_mempool_supply_can_be_resized_and_works_on_if_it_cannot_be_filled() -> None:
     zone = new_zone()
     pool = Mempool(zone, 8)
@@ -284,6 +295,27 @@ def test_an_enlarged_supply_grows_by_its_step_and_tells_how_long_that_took() -> 
     assert details["overshoot"] == 24 - 9
 
 
+def test_an_enlarged_supply_wakes_its_worker_below_the_mark_not_at_it() -> None:
+    life = Life("prealloc-worker")  # 16 pages, the mark at 8
+    for _ in range(8):
+        life.take()
+    life.clock.advance(DELAY)
+    assert life.supply.statistics.wakeups == 0
+    life.take()
+    life.clock.advance(DELAY)
+    assert life.supply.statistics.wakeups == 1
+
+
+def test_each_enlargement_of_a_supply_is_timed_from_its_own_wake_up() -> None:
+    life = Life("prealloc-worker")
+    for _ in range(2):
+        for _ in range(9):
+            life.take()
+        life.clock.advance(20 * DELAY)
+    details = life.supply.statistics.details
+    assert (details["enlargements"], details["longest_enlarge_ns"]) == (2, DELAY)
+
+
 def test_a_doubling_supply_doubles() -> None:
     life = Life("prealloc-doubling")
     for _ in range(9):
@@ -388,6 +420,12 @@ def test_a_block_supply_keeps_every_page_it_ever_got(script) -> None:
         assert life.supply.statistics.details["pages"] >= pages
         pages = life.supply.statistics.details["pages"]
         assert life.zone.held == pages
+
+
+def test_a_block_supply_says_how_few_of_its_blocks_were_ever_idle() -> None:
+    supply = make_supply("dma-pool", new_zone(), Clock(), {"preallocated": 4})
+    supply.give_back([page for page in (supply.take() for _ in range(3)) if page is not None])
+    assert (supply.statistics.idle, supply.statistics.idle_lowest) == (4, 1)
 
 
 def test_a_block_supply_of_2002_asks_atomically_whoever_calls() -> None:
