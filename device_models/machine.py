@@ -115,7 +115,9 @@ class SystemMachine:
     def device_add(self, text: str) -> Device:
         """`add_device` on a running machine: types and buses that can then take part, and no others."""
         options = parse_options(text)
-        driver = options.get("driver")
+        driver, identity = options.get("driver"), options.get("id")
+        if identity is not None and any(device.id == identity for device in self.devices):
+            raise OptionError(f"Duplicate device ID '{identity}'")
         if driver:
             kind = find_device_type(driver, self.profile.name)
             if not kind.HOTPLUGGABLE:

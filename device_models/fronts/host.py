@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from device_models.fronts.memory_dump import DumpFormat
 from device_models.fronts.version import QemuVersion
 from device_models.machine import SystemMachine
 
@@ -17,7 +18,8 @@ Listener = Callable[[dict[str, Any]], None]
 
 @dataclass(slots=True)
 class Host:
-    """A machine and the doors to it. `channels` are labels and addresses for `query-chardev`."""
+    """A machine and the doors to it. `channels` are labels and addresses for `query-chardev`, `dump_format` is what
+    `xp` was last told at any of them."""
 
     machine: SystemMachine
     name: str = ""
@@ -25,6 +27,7 @@ class Host:
     leaving: bool = False
     listeners: list[Listener] = field(default_factory=list)
     channels: dict[str, str] = field(default_factory=dict)
+    dump_format: DumpFormat = field(default_factory=DumpFormat)
     _reason: str = "guest-reset"
 
     def __post_init__(self) -> None:

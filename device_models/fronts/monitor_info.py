@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from device_models.device import Device
+from device_models.fronts.expressions import evaluate
 from device_models.fronts.host import Host
 from device_models.fronts.pci_inventory import class_name, pci_lines
 from device_models.fronts.unit_lines import unit_lines
@@ -17,7 +18,6 @@ from device_models.pci.bars import Bar
 from device_models.pci.bus import PciBus
 from device_models.pci.config_space import Offset
 from device_models.pci.function import PciFunction
-from pagetables.errors import InputError
 
 __all__ = ["INFO", "Topic"]
 
@@ -51,7 +51,7 @@ def _registers(host: Host, words: Sequence[str]) -> Iterator[str]:
 
 
 def _pci(host: Host, words: Sequence[str]) -> Iterator[str]:
-    yield from pci_lines(host.machine.root_bus)
+    yield from pci_lines(host.machine.root_bus, host.version.major < 10)
 
 
 def _memory_tree(host: Host, words: Sequence[str]) -> Iterator[str]:
@@ -130,9 +130,10 @@ def _bar_text(bar: Bar) -> str:
 def _local_apic(host: Host, words: Sequence[str]) -> Iterator[str]:
     """One processor's, laid out as QEMU has it; what no software ever set shows its reset value."""
     apics = host.machine.apics.apics
-    number = int(words[0], 0) if words and words[0].isalnum() and words[0][0].isdigit() else 0
+    number = evaluate(" ".join(words)) if words else 0
     if number >= len(apics):
-        raise InputError(f"APIC {number} is not available: there are {len(apics)}")
+        yield "No CPU available"
+        return
     apic = apics[number]
     yield f"dumping local APIC state for CPU {number} "
     yield ""

@@ -33,6 +33,9 @@ def class_name(function: PciFunction) -> str | None:
     return _CLASSES.get(function.config.get(Offset.CLASS, 2))
 
 
+_ONES = (1 << 64) - 1
+
+
 def pci_buses(root: PciBus) -> list[dict[str, Any]]:
     """What `query-pci` returns: the root bus with its functions; a bridge's bus is in the bridge."""
     return [{"bus": root.number, "devices": _functions(root)}]
@@ -89,14 +92,14 @@ def _bridge(bridge: Bridge) -> dict[str, Any]:
 # -- in words ---------------------------------------------------------------------------------------------------------
 
 
-def pci_lines(root: PciBus) -> Iterator[str]:
-    """What `info pci` prints."""
+def pci_lines(root: PciBus, older: bool = False) -> Iterator[str]:
+    """What `info pci` prints; `older` is how it did so before QEMU 10."""
     for bus in pci_buses(root):
         for device in bus["devices"]:
-            yield from _device_lines(device)
+            yield from _device_lines(device, older)
 
 
-def _device_lines(device: dict[str, Any]) -> Iterator[str]:
+def _device_lines(device: dict[str, Any], older: bool) -> Iterator[str]:
     yield f"  Bus {device['bus']:2}, device {device['slot']:3}, function {device['function']}:"
     kind, identity = device["class_info"], device["id"]
     name = kind.get("desc") or f"Class {kind['class']:04}"
@@ -109,10 +112,10 @@ def _device_lines(device: dict[str, Any]) -> Iterator[str]:
     if bridge:
         yield from _bridge_lines(bridge["bus"])
     for region in device["regions"]:
-        yield f"      BAR{region['bar']}: {_region_text(region)}"
+        yield f"      BAR{region['bar']}: {_region_text(region, older)}"
     yield f'      id "{device["qdev_id"]}"'
     for behind in (bridge or {}).get("devices", ()):
-        yield from _device_lines(behind)
+        yield from _device_lines(behind, older)
 
 
 def _bridge_lines(bus: dict[str, Any]) -> Iterator[str]:
@@ -125,11 +128,11 @@ def _bridge_lines(bus: dict[str, Any]) -> Iterator[str]:
         yield f"      {words} [0x{base:0{digits}x}, 0x{limit:0{digits}x}]"
 
 
-def _region_text(region: dict[str, Any]) -> str:
+def _region_text(region: dict[str, Any], older: bool) -> str:
     io, start = region["type"] == "io", region["address"]
     bits = 64 if region.get("mem_type_64") else 32
     kind = "I/O" if io else f"{bits} bit{' prefetchable' if region['prefetch'] else ''} memory"
-    if start < 0:
+    if start < 0 and not older:
         return f"{kind} (not mapped)"
-    digits = 4 if io else 8
-    return f"{kind} at 0x{start:0{digits}x} [0x{start + region['size'] - 1:0{digits}x}]."
+    digits, last = 4 if io else 8, start + region["size"] - 1
+    return f"{kind} at 0x{start & _ONES:0{digits}x} [0x{last & _ONES:0{digits}x}]{'.' if older else ''}"

@@ -1,7 +1,8 @@
 """Base address registers: where software places a function's memory and ports.
 
 A BAR shows its region in the bus's memory or I/O space while the command register lets it and the address makes sense:
-a BAR that would end at the top of its space is not there (all ones are written to learn its size).
+a BAR that would end at the top of its space is not there (all ones are written to learn its size), nor one at 0, where
+it is after power-on (as in QEMU's PCs; what is there is the machine's).
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Bar:
             return None
         start = self.config.get(self.offset, self._bytes) & -self.region.size
         last = start + self.region.size - 1
-        return None if last >= (_TOP_64 if self.kind.wide else _TOP_32) else start
+        return None if not start or last >= (_TOP_64 if self.kind.wide else _TOP_32) else start
 
     def place(self, memory: MemoryRegion, ports: MemoryRegion) -> None:
         """The spaces of the bus that the function sits on."""
