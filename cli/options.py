@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
-from pagetables.address import parse_number, parse_source_id
+from pagetables.address import parse_number, parse_size, parse_source_id
 from pagetables.errors import InputError
 
-__all__ = ["DEVICE", "NUMBER", "PASID", "image_options", "json_option", "pasid_option"]
+__all__ = ["DEVICE", "NUMBER", "PASID", "SIZE", "image_options", "json_option", "pasid_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +48,7 @@ def _pasid(text: str) -> int:
 PASID_LIMIT = 1 << 20
 NUMBER = _Parsed("number", _natural)
 PASID = _Parsed("pasid", _pasid)
+SIZE = _Parsed("size", parse_size)
 DEVICE = _Parsed("bdf", parse_source_id)
 
 

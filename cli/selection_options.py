@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
-from pagetables.address import parse_number
+from pagetables.address import parse_number, parse_size
 from pagetables.errors import InputError
 from pagetables.selection import ACCESSES, Selection
 
 __all__ = ["chosen", "selection_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-_SIZES = {"4k": 1 << 12, "2m": 1 << 21, "1g": 1 << 30}
+_SIZES = (1 << 12, 1 << 21, 1 << 30)
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -31,9 +31,7 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def _page_size(text: str) -> int:
-    name = text.strip().lower().removesuffix("b").removesuffix("i")
-    size = _SIZES.get(name) or (int(name) if name.isdecimal() else 0)
-    if size not in _SIZES.values():
+    if (size := parse_size(text)) not in _SIZES:
         raise InputError(f"{text!r} is no page size: expected 4K, 2M or 1G")
     return size
 

@@ -35,8 +35,7 @@ from device_models.scopes import EVERYTHING, Scope, ScopeKind, UnitPlace, UnitSc
 from device_models.yaml_section import Section, read_yaml
 from emulator.engine import ENGINES
 from emulator.profile import Profile, load_profile, profile_names
-from emulator.settings import parse_size
-from pagetables.address import PAGE_SIZE, Gpa
+from pagetables.address import PAGE_SIZE, Gpa, parse_size
 from pagetables.errors import InputError, VtdError, near
 
 __all__ = ["load_machine", "parse_machine"]

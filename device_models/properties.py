@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from device_models.c_numbers import NotANumber, parse_c_number
 from device_models.options import OptionError
-from pagetables.errors import near
+from pagetables.address import parse_size
+from pagetables.errors import InputError, near
 
 if TYPE_CHECKING:
     from device_models.device import Device
@@ -37,7 +38,6 @@ T = TypeVar("T")
 
 _ON = ("on", "yes", "true", "y")
 _OFF = ("off", "no", "false", "n")
-_SUFFIX = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _DESCRIBED_FROM = 24  # the column in which help begins to describe
 
 
@@ -160,11 +160,10 @@ class Size(Unsigned):
 
     def parse(self, text: str, owner: str) -> int:
         """`256`, `0x100`, `64K`, `1.5G`."""
-        match = re.fullmatch(r"(0x[0-9a-f]+|\d+(?:\.\d+)?)([bkmgtpe]?)", text, re.IGNORECASE)
-        if match is None:
-            raise OptionError(f"Parameter '{self.name}' expects a size such as 64K, 512M or 1.5G, not {text!r}")
-        digits, shift = match[1], _SUFFIX[match[2].lower()]
-        return int(float(digits) * (1 << shift)) if "." in digits else int(digits, 0) << shift
+        try:
+            return parse_size(text, letters_only=True)
+        except InputError as error:
+            raise OptionError(f"Parameter '{self.name}': {error}") from None
 
 
 class String(Property[str | None]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,13 +17,12 @@ from emulator.mapping.flush.policy import waits_for_allocator
 from emulator.mapping.pressure import Gfp
 from emulator.mapping.uhci import LONGEST_PACKET
 from emulator.presets import AXES, find_preset, with_preset
-from pagetables.address import PAGE_SIZE, parse_number
+from pagetables.address import PAGE_SIZE, parse_number, parse_size
 from pagetables.errors import InputError, near
 from pagetables.mapper import Stage
 
-__all__ = ["KEYS", "WHAT_IF", "Key", "Settings", "assignments", "machine_file", "parse_size"]
+__all__ = ["KEYS", "WHAT_IF", "Key", "Settings", "assignments", "machine_file"]
 
-_SIZE = re.compile(r"(0x[0-9a-f_]+|[0-9][0-9_]*)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _LEAF_NAMES = {"4k": 1, "2m": 2, "1g": 3}
 
 
@@ -121,14 +119,6 @@ class Key(NamedTuple):
     attribute: str
     parse: Callable[[str], Any]
     about: str
-
-
-def parse_size(text: str) -> int:
-    """A number of bytes: `4096`, `0x1000`, `512M`, `1 GiB`; InputError otherwise."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise InputError(f"{text!r} is not a size: expected bytes, or a number with K, M, G or T")
-    return parse_number(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2].lower()]
 
 
 def assignments(texts: Iterable[str]) -> dict[str, object]:

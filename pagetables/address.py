@@ -25,6 +25,7 @@ __all__ = [
     "level_shift",
     "level_size",
     "parse_number",
+    "parse_size",
     "parse_source_id",
     "source_id",
 ]
@@ -40,6 +41,10 @@ PAGE_SIZE = 1 << PAGE_SHIFT
 GPA_LIMIT = 1 << 52  # an entry holds address bits 51:12, and no x86 processor has more
 INDEX_BITS = 9  # a table holds 512 entries of 8 bytes, at every level
 
+_SIZE = re.compile(r"(?:(0x[0-9a-f][0-9a-f_]*)|([0-9][0-9_]*)(?:\.([0-9]+))?) *([bkmgtpe]?)(?:i?b)?", re.IGNORECASE)
+_QEMU_SIZE = re.compile(r"0x[0-9a-f]+[kmgt]?|[0-9.]+[bkmgtpe]?", re.IGNORECASE)
+_SIZE_LIMIT = 1 << 64
+_MOST_DIGITS = 40
 _DEVICE = re.compile(r"(?:[0-9a-f]{1,8}:)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
 
 
@@ -79,3 +84,25 @@ def parse_number(text: str) -> int:
         return int(text, 0)
     except ValueError:
         raise InputError(f"{text!r} is not a number: expected decimal, or hexadecimal with 0x") from None
+
+
+def parse_size(text: str, letters_only: bool = False) -> int:
+    """A number of bytes below 2^64: `4096`, `0x1000`, `512M`, `1.5G`, `1 GiB`; InputError otherwise.
+
+    K, M, G, T, P and E are powers of 1024, and a part of a byte is dropped, as QEMU does. `letters_only` takes no more
+    than QEMU's options do: no blank, no underscore, no `iB`.
+    """
+    match = _SIZE.fullmatch(text.strip()) if len(text) <= _MOST_DIGITS else None
+    shift = 10 * "bkmgtpe".find((match[4] or "b").lower()) if match else 0
+    if match is None or (match[3] and not shift) or (letters_only and not _QEMU_SIZE.fullmatch(text)):
+        raise InputError(f"{_brief(text)} is not a size such as 4096, 64K, 512M or 1.5G")
+    fraction = match[3] or ""
+    number = int(match[1], 16) if match[1] else int(match[2] + fraction)
+    size: int = (number << shift) // 10 ** len(fraction)
+    if size >= _SIZE_LIMIT:
+        raise InputError(f"{text!r} is too large for a size: expected less than 16E")
+    return size
+
+
+def _brief(text: str) -> str:
+    return repr(text if len(text) <= _MOST_DIGITS else f"{text[:_MOST_DIGITS]}...")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.options import json_option
+from cli.options import SIZE, json_option
 from cli.render import console, count, emit_json, human_size
 
 if TYPE_CHECKING:
@@ -17,12 +17,16 @@ STATIC = "static"
 
 
 @click.command("size")
-@click.option("--window", default="256M", show_default=True, metavar="SIZE", help="What each device may have mapped.")
+@click.option(
+    "--window", type=SIZE, default="256M", show_default=True, metavar="SIZE", help="What each device may have mapped."
+)
 @click.option("--devices", type=click.IntRange(1, 1 << 16), default=1, show_default=True, help="Each with its domain.")
 @click.option("--levels", type=click.IntRange(1, 5), default=3, show_default=True, help="Table levels.")
-@click.option("--memory", default="1G", show_default=True, metavar="SIZE", help="Memory that table pages come from.")
+@click.option(
+    "--memory", type=SIZE, default="1G", show_default=True, metavar="SIZE", help="Memory that table pages come from."
+)
 @json_option
-def command(window: str, devices: int, levels: int, memory: str, as_json: bool) -> int:
+def command(window: int, devices: int, levels: int, memory: int, as_json: bool) -> int:
     """How much memory table pages take: all at once, or as each supply holds them.
 
     A static aperture has every table of its window from the start. The other supplies hold what they hold idle at their
@@ -34,19 +38,17 @@ def command(window: str, devices: int, levels: int, memory: str, as_json: bool) 
       vtd size --window 256M --devices 8 --levels 3
       vtd size --window 4G --devices 16 --levels 4 --json
     """
-    from emulator.settings import parse_size
     from emulator.sizing import table_pages
     from emulator.supply_sizing import holdings
 
-    span, ram = parse_size(window), parse_size(memory)
-    pages = table_pages(span, levels)
+    pages = table_pages(window, levels)
     document = {
-        "window": span,
+        "window": window,
         "devices": devices,
         "levels": levels,
-        "memory": ram,
-        "aperture": _aperture(span, levels, devices, pages),
-        "supplies": [_static(pages * devices), *(_supply(one, levels) for one in holdings(ram))],
+        "memory": memory,
+        "aperture": _aperture(window, levels, devices, pages),
+        "supplies": [_static(pages * devices), *(_supply(one, levels) for one in holdings(memory))],
     }
     if as_json:
         emit_json(document)

@@ -8,7 +8,7 @@ import pytest
 
 from emulator.machine import Machine
 from emulator.mapping.driver import Mode
-from emulator.settings import KEYS, Settings, assignments, machine_file, parse_size
+from emulator.settings import KEYS, Settings, assignments, machine_file
 from pagetables.errors import InputError, VtdError
 from pagetables.mapper import Stage
 
@@ -29,14 +29,6 @@ def test_keys_and_values_are_read_as_people_write_them() -> None:
 def test_options_of_a_pool_go_to_the_pool() -> None:
     settings = Settings.of({"pool": "respool", "pool.min": "0x10", "pool.grow": 8})
     assert dict(settings.pool_options) == {"min": 16, "grow": 8}
-
-
-@pytest.mark.parametrize(
-    "text, size",
-    [("4096", 4096), ("0x1000", 4096), ("64k", 1 << 16), ("3 MiB", 3 << 20), ("2G", 2 << 30), ("1TB", 1 << 40)],
-)
-def test_sizes_have_units(text: str, size: int) -> None:
-    assert parse_size(text) == size
 
 
 def test_ram_is_ranges_or_a_size() -> None:
