@@ -61,7 +61,9 @@ RULES: dict[str, Rule] = {
         ),
         Rule("wrong-entries", "a scatter list is taken back with another number of entries", "O16, dma-debug 6"),
         Rule(
-            "wrong-direction", "a mapping is taken back, or synchronised, for another direction", "O16, dma-debug 7, 11"
+            "wrong-direction",
+            "a mapping is taken back, or synchronised, for another direction",
+            "O16, dma-debug 7, 11 to 13",
         ),
         Rule(
             "unchecked-error", "nobody looked whether a map had failed before its address was used", "O16, dma-debug 8"
@@ -69,7 +71,9 @@ RULES: dict[str, Rule] = {
         Rule("sync-unmapped", "a range is synchronised that is not mapped", "O16, dma-debug 9"),
         Rule("sync-beyond", "more is synchronised than is mapped", "O16, dma-debug 10"),
         Rule(
-            "overlapping-lines", "a cache line that a device may write is mapped twice at a time", "O16, dma-debug 21"
+            "overlapping-lines",
+            "a cache line that a device may write is mapped twice at a time",
+            "O16, dma-debug 21, 22",
         ),
         Rule("leak", "a mapping is alive when its device is detached, or its owner ends", "dma-debug 23"),
         Rule("shared-page", "a page that one owner's mapping exposes holds another owner's buffer", "O4"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,35 @@ def judged(path, change=lambda trace: trace):
     watch = Watch()
     trace = change(read_traces([path], watch=watch.see))
     return trace, judge(trace, watch)
+
+
+def numbers(text: str) -> set[int]:
+    """Numbers and ranges in a text: `7, 11 to 13`."""
+    ranges = re.findall(r"\b(\d+)(?: to (\d+))?", text)
+    return {number for first, last in ranges for number in range(int(first), int(last or first) + 1)}
+
+
+def test_every_rule_of_both_lists_is_judged_or_the_document_says_why_not():
+    text = (FIXTURES.parent / "docs/misuse.md").read_text()
+    also = ", ".join(rule.also for rule in RULES.values())
+    own = {int(number) for number in re.findall(r"\bO(\d+)", also)}
+    assert own | {12, 13, 14, 15} == set(range(1, 17))
+    for number in (12, 13, 14, 15):
+        assert re.search(rf"\|.*\(O{number}\)|\|.*\(O14, O15\)", text)
+    linux = set().union(*(numbers(part) for part in re.findall(r"dma-debug ([\d, to]+)", also)))
+    assert not linux & {16}, "the numbers of O16 are none of these"
+    why_not = set().union(
+        *map(numbers, re.findall(r"\(([\d, to]+)\)", text.partition("The rest need")[2].partition("##")[0]))
+    )
+    assert linux | why_not == set(range(1, 25))
+    assert linux & why_not == set()
+
+
+def test_the_document_lists_every_rule_as_it_is():
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| (.+) \| (.+) \|$", (FIXTURES.parent / "docs/misuse.md").read_text(), re.MULTILINE
+    )
+    assert rows == [tuple(rule) for rule in RULES.values()]
 
 
 def test_every_rule_has_a_case():

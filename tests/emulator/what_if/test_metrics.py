@@ -16,6 +16,7 @@ from tests.scripts import DISK, MAP, NIC, Script
 PAGE = 4096
 MS = 1_000_000
 MSI = range(0xFEE00, 0xFEF00)
+FIRST = {"mode": "scalable", "stage": "first"}
 PRESETS = ["per-domain", "linux-2.6.25-lazy", "linux-7", "linux-7-strict", "gart-lazy", "stale-bitmap"]
 
 
@@ -56,22 +57,27 @@ class Looking:
         """IOTLB descriptors of one domain, by its id (bits 31:16) and granularity (bits 5:4)."""
         found: dict[int, Counter[str]] = {}
         for word in self.words:
-            if word & 0xF == 2 and word >> 4 & 3 != 1:
-                found.setdefault(word >> 16 & 0xFFFF, Counter())[{2: "domain", 3: "page"}[word >> 4 & 3]] += 1
+            granularity, of_pasid = word >> 4 & 3, word & 0xF == 6
+            if word & 0xF in (2, 6) and granularity != 1:
+                kind = "page" if granularity == 3 else "pasid" if of_pasid else "domain"
+                found.setdefault(word >> 16 & 0xFFFF, Counter())[kind] += 1
         return found
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_invalidations_are_those_in_the_queue_domain_by_domain(engine, preset):
+@pytest.mark.parametrize(
+    "preset, tables",
+    [*[(preset, {}) for preset in PRESETS], *[(preset, FIRST) for preset in ("linux-7", "linux-7-strict")]],
+)
+def test_invalidations_are_those_in_the_queue_domain_by_domain(engine, preset, tables):
     small = {"iova.entries": 64} if preset in ("gart-lazy", "stale-bitmap") else {}
-    looked = Looking(two_devices(), engine, preset=preset, **small)
+    looked = Looking(two_devices(), engine, preset=preset, **small, **tables)
     told = {one["domain_id"]: one for one in looked.outcome.by_domain}
     seen = looked.of_domain()
     for number, one in told.items():
         counts = seen.get(number, Counter())
-        assert one["invalidations"] == {"domain": counts["domain"], "page": counts["page"], "pasid": 0}
+        assert one["invalidations"] == {kind: counts[kind] for kind in ("domain", "page", "pasid")}
     assert seen.keys() <= told.keys()
-    for kind in ("domain", "page"):
+    for kind in ("domain", "page", "pasid"):
         assert looked.outcome.invalidations[kind] == sum(counts[kind] for counts in seen.values())
     assert looked.outcome.locks["queue"] == looked.submissions > 0
 
