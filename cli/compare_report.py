@@ -70,6 +70,8 @@ def show_minimum(trace: Trace, key: str, found: Sequence[tuple[Candidate, Minimu
                 table.add_row(one.label, *_minimum_cells(minimum))
         out.print(table)
     _list(out, "not monotone", [_contradiction(one, minimum) for one, minimum in found if minimum.contradictions])
+    if key == "pool.size":
+        _list(out, "what pool.size is", _sizes([one for one, minimum in found if minimum.is_settable]), "dim")
     refused = [(one, minimum) for one, minimum in found if not minimum.is_settable]
     _list(out, f"without a setting {key}", [f"{one.name}: {minimum.why}" for one, minimum in refused], "dim")
     out.print("\nEach smallest value was found by halving, and checked against values around it.", style="dim")
@@ -165,6 +167,14 @@ def _minimum_cells(minimum: Minimum) -> list[str]:
     below = [value for value in minimum.tried if value < minimum.value]
     less = _known(minimum.tried[max(below)]) if below else ""
     return [f"{minimum.value:,}", _known(minimum.as_is), less, str(len(minimum.tried))]
+
+
+def _sizes(systems: Sequence[Candidate]) -> list[str]:
+    # A window in MiB stands in one column with numbers of pages: the names tell them apart.
+    from emulator.mapping.supply import SIZE_OPTIONS
+
+    pools = dict.fromkeys(one.settings().pool for one in systems)
+    return [f"{pool}: pool.{SIZE_OPTIONS[pool]}" for pool in pools if pool in SIZE_OPTIONS]
 
 
 def _known(failed: int | None) -> str:

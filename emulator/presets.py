@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from emulator.mapping.supply import SIZE_OPTIONS
 from pagetables.errors import InputError, near
 
 __all__ = ["AXES", "Preset", "find_preset", "load_presets", "with_preset"]
@@ -67,11 +68,14 @@ def find_preset(name: str) -> Preset:
 def with_preset(values: Mapping[str, object]) -> dict[str, object]:
     """`values` over the settings of the preset that `values["preset"]` names, if it names one.
 
-    Options the preset gives to an axis are dropped where `values` chooses something else for that axis.
+    Options the preset gives to an axis are dropped where `values` chooses something else for that axis; so is its size
+    of the supply, under whatever name, where `values` has a `pool.size`.
     """
     if "preset" not in values:
         return dict(values)
     preset = find_preset(str(values["preset"]))
     replaced = {axis for axis in AXES if str(values.get(axis, preset.axes[axis])) != preset.axes[axis]}
-    kept = {key: value for key, value in preset.settings.items() if key.partition(".")[0] not in replaced}
+    sized = f"pool.{SIZE_OPTIONS.get(preset.axes['pool'])}" if "pool.size" in values else ""
+    settings = preset.settings.items()
+    kept = {key: value for key, value in settings if key != sized and key.partition(".")[0] not in replaced}
     return {**kept, **values}

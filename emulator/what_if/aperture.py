@@ -24,7 +24,8 @@ def fitted(settings: Settings, spaces: int, direct: Sequence[tuple[int, int]]) -
     given = dict(settings.pool_options)
     wanted: dict[str, int | str] = {"levels": settings.levels, "domains": _domains(settings, spaces), **given}
     if "outside" not in given:
-        window, base = (int(given.get(key, DEFAULTS[key])) << 20 for key in ("window_mib", "base_mib"))
+        sizes = {**DEFAULTS, **given}
+        window, base = int(given.get("size", sizes["window_mib"])) << 20, int(sizes["base_mib"]) << 20
         wanted["outside"] = tables_outside(direct, window, int(wanted["levels"]) or settings.levels, base)
     return replace(settings, pool_options=tuple(wanted.items()))
 

@@ -41,6 +41,13 @@ def test_who_says_how_many_tables_there_are_gets_so_many(engine):
     assert outcome.failed["page"] > 0
 
 
+def test_a_window_of_another_size_has_other_tables_outside(engine):
+    script = Script().attach().map(300 * MIB, 300 * MIB)
+    values = {"engine": engine.name, "preset": "static"}
+    fixed = [run(script.trace(), Settings.of({**values, "pool.size": size})).supply["fixed"] for size in (256, 512)]
+    assert fixed == [131 + 1, 259]
+
+
 @pytest.mark.parametrize(("window", "domains"), [("per-domain", 3), ("shared", 1)])
 def test_the_disk_that_pressure_swaps_to_has_static_tables_too(engine, window, domains):
     script = Script().attach().attach(DISK, 1)

@@ -70,6 +70,12 @@ def test_what_is_set_goes_over_a_preset_and_takes_that_axis_of_its_options_away(
     assert with_preset({"preset": "linux-4.7", "iova": "rbtree+rcache"})["iova.magazine"] == 128
 
 
+def test_a_size_of_the_pool_goes_over_what_the_preset_calls_it():
+    assert dict(Settings.of({"preset": "stale-bitmap", "pool.size": 600}).pool_options) == {"size": 600}
+    assert dict(Settings.of({"preset": "stale-bitmap"}).pool_options) == {"window_mib": 512}
+    assert with_preset({"preset": "linux-4.7", "pool.size": 1})["iova.magazine"] == 128
+
+
 def test_without_a_preset_nothing_is_added():
     assert with_preset({"pool": "os"}) == {"pool": "os"}
 
