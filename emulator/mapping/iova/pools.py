@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
 from pagetables.errors import InputError
 
-__all__ = ["Pool", "cut", "pool_number"]
+__all__ = ["HintedPools", "Pool", "cut", "pool_number"]
 
 _GOLDEN_RATIO = 0x61C88647
 
@@ -23,6 +24,36 @@ class Pool:
     start: int
     end: int
     hint: int
+
+
+class HintedPools(BitmapAllocator):
+    """Searches a pool from its hint on, as both allocators of Linux do; in which order they are searched is theirs."""
+
+    _pools: list[Pool]
+
+    def _find(self, pool: Pool, wanted: Wanted, attempt: int, reach: int) -> tuple[Pool, int | None]:
+        # A run of `pool`; of the first pool where the device does not reach the end of this one.
+        self.statistics.lock("pool")
+        start, limit = self._start(pool, wanted, attempt), pool.end
+        if limit > reach:
+            limit = reach
+            if attempt > 0 or start % wanted.limit >= limit:
+                pool = self._pools[0]
+                start = pool.start
+            else:
+                start %= wanted.limit
+        return pool, self._find_area(start, limit, wanted)
+
+    def _start(self, pool: Pool, wanted: Wanted, attempt: int) -> int:
+        start = pool.hint
+        if attempt == 0 and wanted.after is not None:
+            after = wanted.after - self.window.first
+            start = after if pool.start <= after < pool.end else start
+        return pool.start if start >= pool.end else start
+
+    def _release(self, first: int, pages: int, cpu: int) -> None:
+        self.statistics.lock("pool")
+        self._give_back(first - self.window.first, pages)
 
 
 def cut(entries: int, count: int, large: bool, keep_last: bool = False) -> tuple[list[Pool], Pool | None, int]:

@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from emulator.clock import Clock
-from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
+from emulator.mapping.iova.accounting import Wanted
 from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window
-from emulator.mapping.iova.pools import Pool, cut, pool_number
+from emulator.mapping.iova.pools import HintedPools, Pool, cut, pool_number
 from emulator.mapping.options import number_options, takes
 from pagetables.errors import InputError
 
@@ -32,7 +32,7 @@ SPLIT = 1 << 18  # pages of a window that is worth splitting
 HASH_BITS = 2
 
 
-class PowerpcPools(BitmapAllocator):
+class PowerpcPools(HintedPools):
     """`pools` small pools (0: by the size of the window); runs above `large` pages begin in the large pool."""
 
     name = "powerpc"
@@ -54,20 +54,11 @@ class PowerpcPools(BitmapAllocator):
         if reach <= 0:
             return None
         for attempt, pool in enumerate(self._order(wanted)):
-            self.statistics.lock("pool")
             if attempt:
                 pool.hint = pool.start
-            start, limit = self._start(pool, wanted, attempt), pool.end
-            if limit > reach:  # the device does not reach the end of the pool
-                limit = reach
-                if attempt or start % wanted.limit >= limit:
-                    pool = self._pools[0]
-                    start = pool.start
-                else:
-                    start %= wanted.limit
-            found = self._find_area(start, limit, wanted)
+            searched, found = self._find(pool, wanted, attempt, reach)
             if found is not None:
-                return self._hand_out(pool, found, wanted.pages)
+                return self._hand_out(searched, found, wanted.pages)
         return None
 
     def _order(self, wanted: Wanted) -> Iterator[Pool]:
@@ -79,22 +70,11 @@ class PowerpcPools(BitmapAllocator):
         yield from (self._pools[(own + step) % count] for step in range(1, count + 1))
         yield self._large
 
-    def _start(self, pool: Pool, wanted: Wanted, attempt: int) -> int:
-        start = pool.hint
-        if attempt == 0 and wanted.after is not None:
-            after = wanted.after - self.window.first
-            start = after if pool.start <= after < pool.end else start
-        return pool.start if start >= pool.end else start
-
     def _hand_out(self, pool: Pool, found: int, pages: int) -> int:
         self._take(found, pages)
         end = found + pages
         pool.hint = end if pages > self.large else -(-end // self.block) * self.block
         return self.window.first + found
-
-    def _release(self, first: int, pages: int, cpu: int) -> None:
-        self.statistics.lock("pool")
-        self._give_back(first - self.window.first, pages)
 
 
 @takes(DEFAULTS)

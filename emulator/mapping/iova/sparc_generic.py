@@ -23,9 +23,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.clock import Clock
-from emulator.mapping.iova.accounting import BitmapAllocator, Wanted
+from emulator.mapping.iova.accounting import Wanted
 from emulator.mapping.iova.allocator import LIMIT_32BIT, AddressAllocator, Window
-from emulator.mapping.iova.pools import Pool, cut, pool_number
+from emulator.mapping.iova.pools import HintedPools, Pool, cut, pool_number
 from emulator.mapping.options import number_options, takes
 
 __all__ = ["DEFAULTS", "ONE_POOL", "PooledBitmap", "make", "make_one_pool"]
@@ -34,7 +34,7 @@ DEFAULTS = {"entries": 131072, "pools": 16, "large_pool": 1, "large": 15, "lazy"
 ONE_POOL = {"pools": 1, "large_pool": 0}
 
 
-class PooledBitmap(BitmapAllocator):
+class PooledBitmap(HintedPools):
     """`pools` small pools; runs above `large` pages come from the large pool if there is one."""
 
     name = "sparc-generic"
@@ -73,25 +73,6 @@ class PooledBitmap(BitmapAllocator):
                 return self._hand_out(pool, found, wanted.pages)
         return None
 
-    def _find(self, pool: Pool, wanted: Wanted, attempt: int, reach: int) -> tuple[Pool, int | None]:
-        self.statistics.lock("pool")
-        start, limit = self._start(pool, wanted, attempt), pool.end
-        if limit > reach:
-            limit = reach
-            if attempt > 0 or start % wanted.limit >= limit:
-                pool = self._pools[0]
-                start = pool.start
-            else:
-                start %= wanted.limit
-        return pool, self._find_area(start, limit, wanted)
-
-    def _start(self, pool: Pool, wanted: Wanted, attempt: int) -> int:
-        start = pool.hint
-        if attempt == 0 and wanted.after is not None:
-            after = wanted.after - self.window.first
-            start = after if pool.start <= after < pool.end else start
-        return pool.start if start >= pool.end else start
-
     def _hand_out(self, pool: Pool, found: int, pages: int) -> int:
         self._take(found, pages)
         if self.flushes_itself and (found < pool.hint or self._flush_due):
@@ -99,10 +80,6 @@ class PooledBitmap(BitmapAllocator):
             self._demand_flush()
         pool.hint = found + pages
         return self.window.first + found
-
-    def _release(self, first: int, pages: int, cpu: int) -> None:
-        self.statistics.lock("pool")
-        self._give_back(first - self.window.first, pages)
 
 
 @takes(DEFAULTS)
