@@ -10,10 +10,11 @@ from cli.render import console, count, human_size
 if TYPE_CHECKING:
     from emulator.misuse.judging import Judgement
     from emulator.misuse.verdict import Verdict
+    from emulator.trace import Trace
     from emulator.what_if import Outcome
     from emulator.what_if.runner import Runner
 
-__all__ = ["document", "duration", "show"]
+__all__ = ["document", "duration", "measured", "show"]
 
 WIDTH = 80
 SHOWN = 10  # findings of a kind that are listed; the rest is counted
@@ -28,13 +29,20 @@ def document(run: Runner, outcome: Outcome, judged: Judgement) -> dict[str, Any]
     skipped = [*trace.skipped, *left_out(trace, ledger)]
     return {
         "files": list(trace.files),
-        "applied": {"map": outcome.maps_ok, "unmap": outcome.unmaps, "access": outcome.accesses["made"]},
         "skipped": [{"file": line.file, "line": line.line, "why": line.why} for line in skipped],
         "faults": [],
         "misuse": [verdict_document(trace, verdict) for verdict in judged.misuse],
+        **measured(trace, outcome),
+    }
+
+
+def measured(trace: Trace, outcome: Outcome) -> dict[str, Any]:
+    """Every metric of a run as JSON has it; `events` and `applied` count as in a plain replay, `rows` what was run."""
+    return {
         **outcome.as_dict(),
         "events": trace.events,
         "rows": outcome.events,
+        "applied": {"map": outcome.maps_ok, "unmap": outcome.unmaps, "access": outcome.accesses["made"]},
     }
 
 

@@ -77,12 +77,7 @@ def command(
 
     Exit status: 0; 1 if a minimum was asked for and one system has none.
     """
-    if scheduler is not None and jobs is not None:
-        raise click.UsageError("--jobs is for this machine, --scheduler for others: only one of them can be asked for")
-    if key is not None and html is not None:
-        raise click.UsageError("--find-minimum makes no page: leave out --html")
-    if html is not None and not os.path.isdir(folder := os.path.dirname(os.path.abspath(html))):
-        raise click.UsageError(f"--html {html}: there is no folder {folder}")
+    _check(jobs, scheduler, key, html)
     chosen = _candidates(presets, grid, assigned, machine, scripts)
     trace, _ = read(traces, accesses)
     if key is not None:
@@ -97,12 +92,21 @@ def command(
 
         write_page(html, trace, runs)
     if as_json:
-        emit_json(_document(runs, left_out))
+        emit_json(_document(trace, runs, left_out))
     else:
         from cli.compare_report import show
 
         show(trace, runs, left_out, html)
     return DONE
+
+
+def _check(jobs: int | None, scheduler: str | None, key: str | None, html: str | None) -> None:
+    if scheduler is not None and jobs is not None:
+        raise click.UsageError("--jobs is for this machine, --scheduler for others: only one of them can be asked for")
+    if key is not None and html is not None:
+        raise click.UsageError("--find-minimum makes no page: leave out --html")
+    if html is not None and not os.path.isdir(folder := os.path.dirname(os.path.abspath(html))):
+        raise click.UsageError(f"--html {html}: there is no folder {folder}")
 
 
 def _candidates(
@@ -158,8 +162,10 @@ def _sorted_out(
     return [(one, answer) for one, answer in pairs if not isinstance(answer, Refused)], left_out
 
 
-def _document(runs: Sequence[tuple[Candidate, Outcome]], left_out: Sequence[Refused]) -> dict[str, Any]:
-    document: dict[str, Any] = {"runs": [{**one.as_dict(), **outcome.as_dict()} for one, outcome in runs]}
+def _document(trace: Trace, runs: Sequence[tuple[Candidate, Outcome]], left_out: Sequence[Refused]) -> dict[str, Any]:
+    from cli.what_if_report import measured
+
+    document: dict[str, Any] = {"runs": [{**one.as_dict(), **measured(trace, outcome)} for one, outcome in runs]}
     if left_out:
         document["left_out"] = [{"run": refused.name, "why": refused.why} for refused in left_out]
     return document

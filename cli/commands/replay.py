@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from emulator.misuse.judging import Watch
     from emulator.settings import Settings
     from emulator.trace import Trace
+    from emulator.trace.alignment import Alignment
 
 DONE, FOUND = 0, 1
 
@@ -73,26 +74,14 @@ def command(
     Exit status: 0, or 1 if there is misuse, a fault or a refused map.
     """
     from emulator.misuse.judging import Watch
-    from emulator.replay import Replay
 
     _check_dump(dump)
     settings = _settings(machine, assigned, axes)
     watch = Watch()
     trace, alignment = read(traces, accesses, watch.see, until)
     if settings.is_what_if:
-        return _what_if(trace, settings, watch, dump, as_json)
-    with progress("replaying", len(trace.columns)) as done:
-        run = Replay(trace, settings, done, watch=watch)
-        report = run.run()
-    if dump is not None:
-        run.machine.save(dump)
-    if as_json:
-        emit_json(report.as_dict() | ({"alignment": alignment.as_dict()} if alignment is not None else {}))
-    else:
-        from cli.replay_report import show
-
-        show(report, dump)
-    return FOUND if report.has_findings else DONE
+        return _what_if(trace, settings, watch, alignment, dump, as_json)
+    return _plain(trace, settings, watch, alignment, dump, as_json)
 
 
 def _check_dump(dump: str | None) -> None:
@@ -102,7 +91,28 @@ def _check_dump(dump: str | None) -> None:
         )
 
 
-def _what_if(trace: Trace, settings: Settings, watch: Watch, dump: str | None, as_json: bool) -> int:
+def _plain(
+    trace: Trace, settings: Settings, watch: Watch, alignment: Alignment | None, dump: str | None, as_json: bool
+) -> int:
+    from emulator.replay import Replay
+
+    with progress("replaying", len(trace.columns)) as done:
+        run = Replay(trace, settings, done, watch=watch)
+        report = run.run()
+    if dump is not None:
+        run.machine.save(dump)
+    if as_json:
+        emit_json(report.as_dict() | _aligned(alignment))
+    else:
+        from cli.replay_report import show
+
+        show(report, dump)
+    return FOUND if report.has_findings else DONE
+
+
+def _what_if(
+    trace: Trace, settings: Settings, watch: Watch, alignment: Alignment | None, dump: str | None, as_json: bool
+) -> int:
     from cli.what_if_report import document, show
     from emulator.misuse.judging import judge
     from emulator.what_if.runner import Runner
@@ -115,10 +125,14 @@ def _what_if(trace: Trace, settings: Settings, watch: Watch, dump: str | None, a
         run.machine.save(dump)
     outcome, judged = summary(run, elapsed), judge(trace, watch, run.ledger)
     if as_json:
-        emit_json(document(run, outcome, judged))
+        emit_json(document(run, outcome, judged) | _aligned(alignment))
     else:
         show(run, outcome, judged, dump)
     return FOUND if outcome.has_findings or judged.misuse else DONE
+
+
+def _aligned(alignment: Alignment | None) -> dict[str, Any]:
+    return {} if alignment is None else {"alignment": alignment.as_dict()}
 
 
 def _settings(machine: Path | None, assigned: tuple[str, ...], axes: dict[str, str | None]) -> Settings:

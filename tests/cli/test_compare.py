@@ -74,8 +74,11 @@ def test_compared_presets_print_the_keys_that_scripts_rely_on(printed):
 def test_a_compared_preset_has_the_numbers_of_its_replay(printed):
     (compared,) = timeless(printed("compare", TRACE, "--preset", "linux-7"))
     replayed = printed("replay", TRACE, "--preset", "linux-7")
-    for key in ("maps_ok", "map_ns", "invalidations", "stale_window", "series", "pages"):
+    for key in ("maps_ok", "map_ns", "invalidations", "stale_window", "series", "pages", "events", "rows"):
         assert compared[key] == replayed[key]
+    assert compared["applied"]["map"] == replayed["applied"]["map"] > 0
+    plain = printed("replay", TRACE)
+    assert (plain["events"], plain["applied"]["unmap"]) == (compared["events"], compared["applied"]["unmap"])
 
 
 def test_comparing_does_not_depend_on_the_number_of_jobs(printed):
