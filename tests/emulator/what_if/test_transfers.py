@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from emulator.compare import candidates, grid_points
 from emulator.machine import Machine
@@ -259,3 +261,48 @@ def test_a_grid_compares_the_ways(engine):
     flushes = [run(one_list().trace(), one.settings(engine=engine.name)).invalidations["page"] for one in found]
     assert [one.label for one in found] == [f"linux-7-strict transfers={way}" for way in WAYS]
     assert flushes == [1, 3, 1]
+
+
+maps = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(0, 1), st.integers(0, 1), st.booleans(), st.booleans()), max_size=12
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(maps, st.sampled_from(WAYS), st.randoms(use_true_random=False))
+def test_every_way_maps_each_piece_once_and_unmaps_what_it_mapped(wanted, way, random):
+    # Lists of one to three runs in two spaces on two CPUs; some coherent, some left mapped, unmapped in any order.
+    script = Script().attach(NIC).attach(DISK, 1)
+    left = []
+    for number, (runs, space, cpu, coherent, stays) in enumerate(wanted):
+        start = (number + 1) * 0x10_0000
+        for run_ in range(runs):
+            gpa = 0x100_0000 * (number + 1) + run_ * 0x10_0000
+            script.map(start + run_ * PAGE, gpa, space=space, cpu=cpu, gfp=6 * coherent)
+        if not stays:
+            left.append((start, runs * PAGE, space, cpu))
+    if random.random() < 0.5:
+        random.shuffle(left)
+    for start, size, space, cpu in left:
+        script.unmap(start, size, space=space, cpu=cpu)
+    trace = script.trace()
+    old = operations(trace.columns)
+    new = with_transfers(old, way, GAP, trace.columns.gfp[old.row].tolist())
+    assert sorted(zip(new.piece_gpa, new.piece_size, strict=True)) == sorted(
+        zip(old.piece_gpa, old.piece_size, strict=True)
+    )
+    assert new.time_ns == sorted(new.time_ns)
+    live: dict[int, int] = {}
+    for op, (kind, buffer) in enumerate(zip(new.kind, new.buffer, strict=True)):
+        if kind == MAP:
+            pieces = range(new.first[op], new.first[op + 1])
+            ends = [new.piece_offset[piece] + new.piece_size[piece] for piece in pieces]
+            assert [new.piece_offset[piece] for piece in pieces] == [0, *ends[:-1]], "one behind the other"
+            assert ends[-1] == new.size[op] == new.buffer_size[buffer]
+            assert buffer not in live
+            live[buffer] = new.end_ns[op]
+        elif kind == UNMAP:
+            assert (new.offset[op], new.size[op]) == (0, new.buffer_size[buffer])
+            assert live.pop(buffer) == new.time_ns[op]
+    assert set(live.values()) <= {-1}, "the rest is never unmapped"
+    assert len(live) == sum(runs for runs, *_, stays in wanted if stays), "no unmap says what was one list"
