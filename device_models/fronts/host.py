@@ -10,8 +10,13 @@ from typing import Any
 from device_models.fronts.memory_dump import DumpFormat
 from device_models.fronts.version import QemuVersion
 from device_models.machine import SystemMachine
+from pagetables.errors import VtdError
+from pagetables.images.saving import replacing
 
 __all__ = ["Host"]
+
+_CHUNK = 1 << 20
+_REGISTERS_END = 1 << 32
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -66,6 +71,18 @@ class Host:
         self.machine.device_del(identity)
         known = {} if device.id is None else {"device": device.id}
         self.tell("DEVICE_DELETED", known | {"path": device.path})
+
+    def save_memory(self, start: int, size: int, path: str) -> None:
+        """Write the `size` bytes that a processor would read from `start` on to a file; VtdError if it cannot be."""
+        end = max(_REGISTERS_END, *(first + count for first, count in self.machine.memory.regions))
+        if start + size > end:
+            raise VtdError(f"{size:#x} bytes at {start:#x}: memory and registers end at {end:#x}")
+        try:
+            with replacing(path) as file:
+                for at in range(start, start + size, _CHUNK):
+                    file.write(self.machine.space.read(at, min(_CHUNK, start + size - at)))
+        except OSError as error:
+            raise VtdError(f"could not write '{path}': {error.strerror}") from error
 
     def quit(self) -> None:
         """End the process when what is under way is done."""

@@ -1,7 +1,8 @@
 """JSON values out of a stream of bytes, cut as QMP's clients send them: one after the other, on one line or on many.
 
-A value ends where its braces and brackets are balanced, a bare word or string at white space. What cannot be JSON is
-handed out as a `BadJson`, and the stream goes on behind it; a byte FFh, which no JSON holds, starts afresh.
+A value ends where its braces and brackets are balanced, a bare word or string at white space. Strings may stand in
+apostrophes, as QEMU has it. What cannot be JSON is handed out as a `BadJson`; where that is a character that no JSON
+has outside of strings, whatever was open is closed. A byte FFh starts afresh without a word.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ __all__ = ["BadJson", "JsonStream"]
 _LONGEST = 1 << 24
 _DEEPEST = 500
 _RESTART = 0xFF
-_TOKEN = re.compile(rb'"(?:[^"\\\n]|\\[^\n])*"|[{}\[\]]|\xff|"[^\n]*\n|[^\s"{}\[\]\xff]+')
+_TOKEN = re.compile(
+    rb'"(?:[^"\\\n]|\\[^\n])*"'
+    rb"|'(?:[^'\\\n]|\\[^\n])*'"
+    rb"""|[{}\[\]]|\xff|["'][^\n]*\n|[^\s"'{}\[\]\xff]+"""
+)
+_STRAY = re.compile(rb"[^a-z0-9E+\-.:,]")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"' rb"|'((?:[^'\\]|\\.)*)'")
+_ESCAPED = re.compile(rb'\\.|"')
 _SPACE = re.compile(rb"\s*")
 
 
@@ -56,8 +64,8 @@ class JsonStream:
                 self._restart(start)
             return None
         # A word at the very end may go on in what comes next; brackets and whole strings do not.
-        is_word = found[0][0] not in b'{}[]"\xff'
-        return None if is_word and found.end() == len(self._buffer) else found
+        ends = found[0][0] in b"{}[]\"'\xff" or _STRAY.search(found[0])
+        return found if ends or found.end() < len(self._buffer) else None
 
     def _take(self, found: re.Match[bytes]) -> Iterator[Any]:
         token, start, end = found[0], found.start(), found.end()
@@ -66,7 +74,7 @@ class JsonStream:
         self._scanned = end
         if token[0] == _RESTART:
             self._restart(end)
-        elif token[-1:] == b"\n":
+        elif token[-1:] == b"\n" or (token[0] not in b"{}[]\"'" and _STRAY.search(token)):
             yield BadJson(f"JSON parse error, stray {token[:40].decode('utf-8', 'replace')!r}")
             self._restart(end)
         else:
@@ -85,6 +93,14 @@ class JsonStream:
 
 def _parsed(text: bytes) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(_STRING.sub(_in_quotes, text))
     except ValueError as error:  # a decoding error is one too
         return BadJson(f"JSON parse error, {error}")
+
+
+def _in_quotes(found: re.Match[bytes]) -> bytes:
+    # A string in apostrophes becomes one in quotation marks.
+    if found[1] is None:
+        return found[0]
+    turned = {b'"': b'\\"', b"\\'": b"'"}
+    return b'"' + _ESCAPED.sub(lambda one: turned.get(one[0], one[0]), found[1]) + b'"'

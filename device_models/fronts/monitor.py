@@ -121,6 +121,13 @@ class Monitor:
         path, _, name = text.partition(" ")
         return [json.dumps(self.host.machine.objects.get(path, name.strip()))]
 
+    def _pmemsave(self, text: str) -> Lines:
+        words = text.split(None, 2)
+        if len(words) < 3:
+            raise InputError("expected ADDRESS SIZE FILE")
+        self.host.save_memory(evaluate(words[0]), evaluate(words[1]), words[2].strip('"'))
+        return []
+
     def _walk(self, text: str) -> Lines:
         words = text.split()
         if len(words) not in (2, 3):
@@ -203,6 +210,7 @@ _COMMANDS: dict[str, _Command] = {
         "device_add driver[,prop=value][,...]", "add device, like -device on the command line", Monitor._device_add
     ),
     "device_del": _Command("device_del device", "remove device", Monitor._device_del),
+    "pmemsave": _Command("pmemsave addr size file", "save physical memory to disk, raw", Monitor._pmemsave),
     "qom-list": _Command("qom-list path", "list QOM properties", Monitor._qom_list),
     "qom-get": _Command("qom-get path property", "print QOM property", Monitor._qom_get),
     "stop": _Command("stop|s", "stop emulation", lambda monitor, text: monitor._run(False)),

@@ -21,6 +21,7 @@ QmpCommand = Callable[[Host, Arguments], Any]
 COMMANDS: dict[str, QmpCommand] = {}
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer"}
 _MOST_PROCESSORS = 288
+_NO_SINGLE_STEP = 9  # the version that left it out of query-status
 
 
 class QmpError(Exception):
@@ -118,6 +119,17 @@ def _query_memory(host: Host, arguments: Arguments) -> Any:
     return {"base-memory": sum(size for _, size in host.machine.memory.regions), "plugged-memory": 0}
 
 
+@_command("query-target")
+def _query_target(host: Host, arguments: Arguments) -> Any:
+    return {"arch": "x86_64"}
+
+
+@_command("query-block")
+@_command("query-iothreads")
+def _nothing(host: Host, arguments: Arguments) -> Any:
+    return []
+
+
 @_command("query-pci")
 def _query_pci(host: Host, arguments: Arguments) -> Any:
     return pci_buses(host.machine.root_bus)
@@ -128,7 +140,8 @@ def _query_pci(host: Host, arguments: Arguments) -> Any:
 
 @_command("query-status")
 def _query_status(host: Host, arguments: Arguments) -> Any:
-    return {"status": "running" if host.running else "paused", "running": host.running}
+    single_step = {"singlestep": False} if host.version.major < _NO_SINGLE_STEP else {}
+    return {"status": "running" if host.running else "paused", "running": host.running} | single_step
 
 
 @_command("stop")
@@ -158,6 +171,17 @@ def _quit(host: Host, arguments: Arguments) -> Any:
 @_command("human-monitor-command", "command-line", cpu_index=int)
 def _human_monitor_command(host: Host, arguments: Arguments) -> Any:
     return Monitor(host).execute(arguments["command-line"]).replace("\n", "\r\n")
+
+
+@_command("pmemsave", "filename", val=int, size=int)
+def _pmemsave(host: Host, arguments: Arguments) -> Any:
+    for name in ("val", "size"):
+        if name not in arguments:
+            raise QmpError(f"Parameter '{name}' is missing")
+        if arguments[name] < 0:
+            raise QmpError(f"Parameter '{name}' expects uint64")
+    host.save_memory(arguments["val"], arguments["size"], arguments["filename"])
+    return {}
 
 
 # -- objects and devices ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -274,3 +275,60 @@ def test_a_value_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     stream = JsonStream()
     assert list(stream.feed(b'{"a": "' + b"x" * 200)) == [BadJson("JSON token size limit exceeded")]
     assert list(stream.feed(b"{} ")) == [{}]
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        (b"{'execute': 'stop'}", {"execute": "stop"}),
+        (b"{'a': 'say \"hi\" to \\'her\\' \\\\ \\u0041'}", {"a": "say \"hi\" to 'her' \\ A"}),
+        (b'{"a": "it\'s"}', {"a": "it's"}),
+    ],
+)
+def test_strings_may_stand_in_apostrophes(text: bytes, value: object) -> None:
+    for size in (1, len(text)):
+        stream = JsonStream()
+        assert [found for at in range(0, len(text), size) for found in stream.feed(text[at : at + size])] == [value]
+
+
+@pytest.mark.parametrize("stray", [b"\x00", b"\xfe", b"True ", b"#", b"'open\n"])
+def test_what_is_no_json_closes_what_was_open(client: Client, stray: bytes) -> None:
+    assert client.messages(b'{"execute": {') == []
+    (answer,) = client.messages(stray)
+    assert answer["error"]["desc"].startswith("JSON parse error, stray")
+    assert client.get("query-status")["running"] is True
+
+
+def test_memory_is_saved_raw_as_a_processor_reads_it(client: Client, tmp_path: Path) -> None:
+    client.machine.memory.write(0x1234, b"twelve bytes")
+    target = tmp_path / "memory.raw"
+    assert client.get("pmemsave", val=0x1000, size=0x1000, filename=str(target)) == {}
+    assert target.read_bytes() == bytes(0x234) + b"twelve bytes" + bytes(0x1000 - 0x234 - 12)
+    register = tmp_path / "version"
+    line = f"pmemsave 0xfed90000 4 {register}"
+    assert client.get("human-monitor-command", **{"command-line": line}) == ""
+    assert register.read_bytes() == bytes([0x10, 0, 0, 0])
+    assert client.error("pmemsave", val=1, size=1 << 60, filename=str(target))[1] == (
+        "0x1000000000000000 bytes at 0x1: memory and registers end at 0x100000000"
+    )
+    nowhere = str(tmp_path / "no" / "folder")
+    assert client.error("pmemsave", val=0, size=1, filename=nowhere) == (
+        "GenericError",
+        f"could not write '{nowhere}': No such file or directory",
+    )
+    assert client.error("pmemsave", size=1, filename="x")[1] == "Parameter 'val' is missing"
+    assert client.error("pmemsave", val=-1, size=1, filename="x")[1] == "Parameter 'val' expects uint64"
+    assert client.error("pmemsave", val="0", size=1, filename="x")[1].startswith("Invalid parameter type for 'val'")
+    assert "expected ADDRESS SIZE FILE" in client.get("human-monitor-command", **{"command-line": "pmemsave 0 1"})
+
+
+def test_there_are_no_disks_and_no_threads(client: Client) -> None:
+    assert client.get("query-block") == client.get("query-iothreads") == []
+    assert client.get("query-target") == {"arch": "x86_64"}
+
+
+def test_older_versions_say_that_they_do_not_step() -> None:
+    assert "singlestep" not in Client().get("query-status")
+    old = QmpSession(Host(SystemMachine("qemu-7.2", 4 << 20, engine="python")))
+    old.feed(b'{"execute": "qmp_capabilities"}')
+    assert json.loads(old.feed(b'{"execute": "query-status"}'))["return"]["singlestep"] is False
