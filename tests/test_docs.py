@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from emulator.axes import POLICIES, SUPPLIES
+from pagetables.audit import RULES as AUDIT_RULES
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted((ROOT / "docs").rglob("*.md"))
+LOBBY = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+COUNTED = {8: "eight", 9: "nine", 10: "ten", 11: "eleven", 12: "twelve"}
 WITH_EXAMPLES = [path for path in DOCUMENTS if ">>> " in path.read_text()]
 MODULES = sorted(
     path
@@ -60,13 +65,32 @@ def test_programs_of_a_document_compile_and_import_what_exists(path: Path) -> No
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+@pytest.mark.parametrize("path", [*DOCUMENTS, *LOBBY, ROOT / "fixtures" / "README.md"], ids=name_of)
 def test_documents_point_at_what_exists(path: Path) -> None:
     text = path.read_text()
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         assert "://" in target or (path.parent / target).exists(), f"{name_of(path)} points at {target}"
-    for name in re.findall(r"fixtures/[\w./-]*\w", text):
+    for name in re.findall(r"(?<!/)fixtures/[\w./-]*\w", text):
         assert (ROOT / name).exists(), f"{name_of(path)} names {name}"
+
+
+def test_every_document_is_reached_from_the_readme() -> None:
+    found, ahead = set(), {ROOT / "README.md"}
+    while ahead:
+        path = ahead.pop()
+        found.add(path)
+        targets = re.findall(r"\]\(([^)#:]+\.md)[^)]*\)", path.read_text())
+        ahead |= {(path.parent / target).resolve() for target in targets} - found
+    assert set(DOCUMENTS) <= found
+
+
+def test_the_readme_counts_what_there_is() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"and {len(AUDIT_RULES)} rules over it" in text
+    assert (
+        f"{COUNTED[len(POLICIES.names())]} invalidation policies, {COUNTED[len(SUPPLIES.names())]} page supplies"
+        in text
+    )
 
 
 def test_screenshot_is_small() -> None:
