@@ -89,3 +89,14 @@ def table_pages(maps: Iterable[list[str]]) -> dict[int, int]:
 def text_of(path: Path) -> str:
     """The text of a recorded trace among the fixtures."""
     return lzma.decompress(path.read_bytes()).decode()
+
+
+def with_log(folder: Path, *more: str) -> tuple[Path, Path]:
+    """A page that is mapped, used and unmapped: what the guest traced, and what its QEMU logged, with `more` lines."""
+    script = Script().attach("00:03.0").map(0x1000, 0x5000).dma_map("00:03.0", 0x1000, 0x5000).unmap(0x1000)
+    trace, log = folder / "trace.txt", folder / "qemu.log"
+    script.line("qi_submit: iotlb_inv dmar0: 0x100e2 0x1000 0x0 0x0").read(folder)
+    used = "vtd_dmar_translate dev 00:03.00 iova 0x1000 -> gpa 0x5000 mask 0xfff"
+    invalidated = "vtd_inv_desc invalidate desc type iotlb high 0x1000 low 0x100e2"
+    log.write_text("".join(f"{line}\n" for line in (used, invalidated, *more)))
+    return trace, log

@@ -18,6 +18,7 @@ from emulator.settings import Settings
 from emulator.what_if import metric_names, run
 from tests.conftest import FIXTURES
 from tests.scripts import NIC, Script
+from tests.traces import with_log
 
 TRACE = FIXTURES / "traces" / "i-firststage-k72.txt.xz"
 SWAP = FIXTURES / "pressure" / "usb-swap.yaml"
@@ -329,20 +330,7 @@ def test_columns_of_compared_presets_have_names_of_their_own():
 
 
 def test_all_runs_see_the_accesses_of_a_qemu_log(tmp_path, capsys):
-    iommu = "IOMMU: iova=0x0000000000001000 - 0x0000000000002000"
-    lines = [
-        "attach_device_to_domain: IOMMU: device=0000:00:03.0",
-        f"map: {iommu} paddr=0x0000000000005000 size=4096",
-        "dma_map_page: 0000:00:03.0 dir=TO_DEVICE dma_addr=1000 size=4096 phys_addr=5000 attrs=",
-        f"unmap: {iommu} size=4096 unmapped_size=4096",
-        "qi_submit: iotlb_inv dmar0: 0x100e2 0x1000 0x0 0x0",
-    ]
-    trace, log = tmp_path / "t.txt", tmp_path / "qemu.log"
-    trace.write_text("".join(f"  dd-7 [000] ..... 1.00000{n}: {line}\n" for n, line in enumerate(lines)))
-    log.write_text(
-        "vtd_dmar_translate dev 00:03.00 iova 0x1000 -> gpa 0x5000 mask 0xfff\n"
-        "vtd_inv_desc invalidate desc type iotlb high 0x1000 low 0x100e2\n"
-    )
+    trace, log = with_log(tmp_path)
     asked = ["compare", str(trace), "--preset", FEW, "--jobs", "1", "--json"]
     assert main([*asked, "--accesses", str(log)]) == 0
     runs = json.loads(capsys.readouterr().out)["runs"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import FIXTURES
+from tests.traces import with_log
 
 TRACE = """\
 {"event": "attach", "device": "00:03.0", "domain": 5}
@@ -186,21 +187,7 @@ def covered(space: dict) -> list[tuple[int, int, int]]:
 
 
 def test_accesses_of_a_qemu_log_are_replayed(vtd, tmp_path: Path) -> None:
-    iommu = "IOMMU: iova=0x0000000000001000 - 0x0000000000002000"
-    lines = [
-        "attach_device_to_domain: IOMMU: device=0000:00:03.0",
-        f"map: {iommu} paddr=0x0000000000005000 size=4096",
-        "dma_map_page: 0000:00:03.0 dir=TO_DEVICE dma_addr=1000 size=4096 phys_addr=5000 attrs=",
-        f"unmap: {iommu} size=4096 unmapped_size=4096",
-        "qi_submit: iotlb_inv dmar0: 0x100e2 0x1000 0x0 0x0",
-    ]
-    trace, log = tmp_path / "t.txt", tmp_path / "qemu.log"
-    trace.write_text("".join(f"  dd-7 [000] ..... 1.00000{n}: {line}\n" for n, line in enumerate(lines)))
-    log.write_text(
-        "vtd_dmar_translate dev 00:03.00 iova 0x1000 -> gpa 0x5000 mask 0xfff\n"
-        "vtd_inv_desc invalidate desc type iotlb high 0x1000 low 0x100e2\n"
-        "vtd_dmar_fault sid 0x18 fault 6 addr 0x1000 write 0\n"
-    )
+    trace, log = with_log(tmp_path, "vtd_dmar_fault sid 0x18 fault 6 addr 0x1000 write 0")
     shown = document(vtd("replay", trace, "--accesses", log, "--engine", "python", "--json"), status=1)
     assert shown["applied"]["access"] == 2
     assert len(shown["faults"]) == 1

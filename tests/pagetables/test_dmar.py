@@ -15,18 +15,10 @@ from pagetables.errors import InputError, LayoutError
 from pagetables.layouts import dmar
 from pagetables.layouts.dmar import Andd, Atsr, DeviceScope, DmarTable, Drhd, Rhsa, Rmrr, Satc, ScopeType, Sidp, Unknown
 from pagetables.layouts.dmar.frames import FRAMES
+from tests.recordings import VARIANTS
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 QEMU = (FIXTURES / "dmar" / "qemu-7.2-q35.bin").read_bytes()
-VARIANTS = (
-    "a-legacy-strict",
-    "c-scalable",
-    "f-intremap",
-    "h-fault",
-    "i-firststage-k72",
-    "t-vfio-superpages",
-    "x-tracecmd",
-)
 
 SCOPE = struct.pack("<6B2B", 1, 8, 0, 0, 0, 0x02, 0x1F, 7)  # endpoint 02:1f.7
 LONG_SCOPE = struct.pack("<6B4B", 2, 10, 0, 0, 0, 0x00, 0x1C, 0, 0x00, 1)  # bridge 00:1c.0, then 00.1 below it
