@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,10 @@ def marks(column: Column, outcomes: Sequence[Outcome]) -> list[str]:
     return ["" if mark == BEST and not competes else mark for mark, competes in zip(found, fair, strict=True)]
 
 
+def _latency(taken: Mapping[str, int], which: str, done: int) -> int | None:
+    return taken[which] if done else None
+
+
 def _stale_hits(outcome: Outcome) -> int | None:
     return outcome.accesses["hits"] if outcome.accesses["made"] else None
 
@@ -132,7 +136,7 @@ COLUMNS = (
         _FAILURES,
         "ns",
         "latency that half of the maps stay below",
-        lambda run: run.map_ns["p50"],
+        lambda run: _latency(run.map_ns, "p50", run.maps_ok),
     ),
     Column(
         "map, 99 %",
@@ -140,10 +144,24 @@ COLUMNS = (
         _FAILURES,
         "ns",
         "latency that 99 % of the maps stay below",
-        lambda run: run.map_ns["p99"],
+        lambda run: _latency(run.map_ns, "p99", run.maps_ok),
     ),
-    Column("map, longest", "map\nmax", _FAILURES, "ns", "longest map, waiting included", lambda run: run.map_ns["max"]),
-    Column("unmap, median", "unmap\np50", _FAILURES, "ns", "median latency of unmaps", lambda run: run.unmap_ns["p50"]),
+    Column(
+        "map, longest",
+        "map\nmax",
+        _FAILURES,
+        "ns",
+        "longest map, waiting included",
+        lambda run: _latency(run.map_ns, "max", run.maps_ok),
+    ),
+    Column(
+        "unmap, median",
+        "unmap\np50",
+        _FAILURES,
+        "ns",
+        "median latency of unmaps",
+        lambda run: _latency(run.unmap_ns, "p50", run.unmaps),
+    ),
     Column(
         "OS calls",
         "OS\ncalls",

@@ -44,3 +44,12 @@ def test_devices_use_each_mapping_once_and_once_before_its_unmap_unless_somebody
 def test_no_accesses_are_made_up_beside_those_of_the_trace(made):
     assert made([*LINES[:4], USED, LINES[4]]) == [1]
     assert made([*LINES[:4], USED, LINES[4]], "--set", "accesses=rule") == [3]
+
+
+def test_a_trace_without_unmaps_has_no_latency_of_unmaps(tmp_path, capsys):
+    trace = tmp_path / "t.jsonl"
+    trace.write_text("".join(f"{line}\n" for line in LINES[:4]))
+    assert main(["compare", str(trace), "--preset", "linux-7,static", "--jobs", "1"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "unmap" not in shown.partition(" 0 in every run:")[0]
+    assert "unmap, median" not in shown
