@@ -19,7 +19,7 @@ def _words(text: str) -> frozenset[str]:
 # Options with an argument that name what is not here, or what nothing here looks at: a processor, firmware, sound.
 _IGNORED = _words(
     """audio audiodev bios boot compat cpu d D display k L mem-path msg name overcommit parallel
-    pidfile rtc sandbox seed serial smbios spice uuid vga vnc watchdog-action fw_cfg acpitable numa action"""
+    rtc sandbox seed serial smbios spice uuid vga vnc watchdog-action fw_cfg acpitable numa action"""
 )
 # Options that ask for a device or for code: there is none, and who asks should hear of it.
 _MISSING = _words(
@@ -35,7 +35,7 @@ _REFUSED = {
     "enable-kvm": "there is no processor here; use -accel qtest or -accel tcg",
 }
 _REPEATED = _words("accel device machine M chardev mon object qtest qmp qmp-pretty monitor trace global")
-_SINGLE = _words("m smp qtest-log run-with icount")
+_SINGLE = _words("m smp qtest-log run-with icount pidfile")
 _ASK = {"version": "version", "h": "help", "help": "help"}
 _QUIET_NETWORKS = ("none",)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO, TypeVar
 
 from device_models.fronts.building import build_machine, machine_lines
@@ -64,8 +67,24 @@ def stand_in(arguments: list[str], profile_name: str, wake: int) -> int:
     host.channels.update((label, place.place.text) for label, place in places.found)
     places.accelerated = accelerator == "qtest"
     pace = _pace(invocation, accelerator, host)
-    Loop(host, [place for _, place in places.found], pace, _with_parent(invocation)).run(wake)
+    with _pid_file(invocation.last("pidfile")):
+        Loop(host, [place for _, place in places.found], pace, _with_parent(invocation)).run(wake)
     return 0
+
+
+@contextmanager
+def _pid_file(path: str | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    try:
+        Path(path).write_text(f"{os.getpid()}\n", encoding="ascii")
+    except OSError as error:
+        raise CommandLineError(f"cannot create PID file: Could not create '{path}': {error.strerror}") from error
+    try:
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)
 
 
 def _asked(invocation: Invocation, profile: Profile) -> str | None:

@@ -41,6 +41,27 @@ def run(*arguments: str, profile: str | None = None, typed: str = "") -> subproc
     )
 
 
+def test_its_number_is_in_the_file_that_was_asked_for_as_long_as_it_lives(tmp_path: Path) -> None:
+    file = tmp_path / "its.pid"
+    arguments = ["-M", "none", "-nodefaults", "-qtest", "stdio", "-qtest-log", "none", "-pidfile", str(file)]
+    with subprocess.Popen(
+        [*command(), *arguments], env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"endianness\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"OK little\n"
+        assert int(file.read_text()) == process.pid
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert not file.exists()
+    refused = run(*arguments[:-1], str(tmp_path / "no" / "folder"))
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("No such file or directory\n")
+    assert "cannot create PID file: Could not create" in refused.stderr
+
+
 # -- upstream's tests -------------------------------------------------------------------------------------------------
 
 
