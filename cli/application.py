@@ -84,6 +84,8 @@ def run(arguments: list[str]) -> int:
         return _wrong(_describe(error))
     except MemoryError:
         return _wrong("out of memory")
+    except RecursionError:
+        return _wrong("the input is nested too deeply")
     except click.Abort:
         raise KeyboardInterrupt from None
 
@@ -101,8 +103,10 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def _wrong(message: str) -> int:
-    printable = message.encode("utf-8", "backslashreplace").decode()  # file names may hold any byte
-    click.echo(f"vtd: {' '.join(printable.split())}", err=True)
+    # File names and input may hold any byte; a terminal must not obey it.
+    told = " ".join(message.encode("utf-8", "backslashreplace").decode().split())
+    printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in told)
+    click.echo(f"vtd: {printable}", err=True)
     return WRONG
 
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from pagetables.errors import InputError
+
 if TYPE_CHECKING:
     from device_models.fronts.monitor import Monitor
 
 __all__ = ["Step", "script_lines", "steps"]
 
 STDIN = "standard input"
+_SHOWN = 160  # letters of a complaint
 
 
 class Step(NamedTuple):
@@ -24,9 +27,12 @@ class Step(NamedTuple):
 
 
 def script_lines(path: str) -> Iterator[str]:
-    """The lines of a script; `-` is standard input."""
+    """The lines of a script; `-` is standard input. InputError for what is no text."""
     with click.open_file(path, encoding="utf-8", errors="replace") as file:
-        yield from file
+        for line in file:
+            if "\0" in line:
+                raise InputError(f"{STDIN if path == '-' else path}: this is binary; expected monitor commands")
+            yield line
 
 
 def steps(monitor: Monitor, lines: Iterable[str], name: str) -> Iterator[Step]:
@@ -43,4 +49,5 @@ def steps(monitor: Monitor, lines: Iterable[str], name: str) -> Iterator[Step]:
 
 def _told(line: str, output: str) -> str:
     first = output.split("\n", 1)[0].removeprefix("Error: ")
-    return first if line in first else f"{line}: {first}"
+    told = first if line in first else f"{line}: {first}"
+    return told if len(told) <= _SHOWN else f"{told[:_SHOWN]}..."

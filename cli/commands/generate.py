@@ -11,7 +11,14 @@ from cli.render import console, count, emit_json, progress
 @click.command("generate")
 @click.argument("workload", required=False)
 @click.argument("out", required=False)
-@click.option("--events", metavar="N", type=int, default=100_000, show_default=True, help="Rows of the trace.")
+@click.option(
+    "--events",
+    metavar="N",
+    type=click.IntRange(max=1 << 40),
+    default=100_000,
+    show_default=True,
+    help="Rows of the trace.",
+)
 @click.option("--devices", metavar="N", type=int, default=1, show_default=True, help="Devices, each with its space.")
 @click.option(
     "--seed", metavar="N", type=click.IntRange(0), default=0, show_default=True, help="Of the random numbers."

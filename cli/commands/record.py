@@ -10,8 +10,22 @@ from cli.render import emit_json
 
 @click.command("record")
 @click.argument("tool", metavar="[TOOL]", default="ftrace")
-@click.option("--seconds", metavar="N", type=int, default=30, show_default=True, help="How long to record.")
-@click.option("--buffer", metavar="KIB", type=int, default=65536, show_default=True, help="Buffer of each CPU.")
+@click.option(
+    "--seconds",
+    metavar="N",
+    type=click.IntRange(max=1 << 31),
+    default=30,
+    show_default=True,
+    help="How long to record.",
+)
+@click.option(
+    "--buffer",
+    metavar="KIB",
+    type=click.IntRange(max=1 << 31),
+    default=65536,
+    show_default=True,
+    help="Buffer of each CPU.",
+)
 @click.option("--events", metavar="GROUP", multiple=True, help="iommu, dma, intel_iommu or swiotlb; else all of them.")
 @click.option("--kernel", metavar="VERSION", help="Only what concerns this kernel, such as 6.12.")
 @json_option

@@ -55,6 +55,7 @@ def test_people_are_told_what_was_written(vtd, tmp_path: Path) -> None:
         (["nic-tx"], "--list tells the workloads"),
         (["nic-tx", "o.dat"], "does not tell the format"),
         (["nic-tx", "o.jsonl", "--events", "0"], "expected at least 1"),
+        (["nic-tx", "o.jsonl", "--events", "9" * 30], "--events"),
         (["nic-tx", "o.jsonl", "--devices", "99"], "expected 1 to 64"),
         (["nic-tx", "-", "--to", "jsonl", "--json"], "both want standard output"),
     ],

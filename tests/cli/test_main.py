@@ -51,6 +51,8 @@ def one_line(capsys):
         (OSError("odd"), "vtd: odd\n"),
         (PermissionError(13, "Permission denied", b"\xff"), "vtd: \\udcff: Permission denied\n"),
         (MemoryError(), "vtd: out of memory\n"),
+        (RecursionError(), "vtd: the input is nested too deeply\n"),
+        (VtdError("a\x1b[2J\x07 Größe"), "vtd: a\\x1b[2J\\x07 Größe\n"),
         (click.ClickException("wrong"), "vtd: wrong\n"),
         (click.FileError("x", "no"), "vtd: Could not open file 'x': no\n"),
     ],

@@ -101,9 +101,16 @@ def test_a_monitor_that_is_piped_goes_on_and_tells_the_first_failure_in_the_end(
 
 def test_a_piped_script_that_is_no_text_is_told(start) -> None:
     process = start("run", ONE, "--script", "-", stdin=subprocess.PIPE, text=False)
-    _, err = process.communicate(b"\xff\xfe\0\n")
-    assert (process.returncode, err.count(b"\n")) == (2, 1)
-    assert b"standard input, line 1: unknown command: " in err
+    _, err = process.communicate(b"info status\n\xff\xfe\0\n")
+    assert (process.returncode, err) == (2, b"vtd: standard input: this is binary; expected monitor commands\n")
+
+
+def test_a_terminal_does_not_obey_what_a_script_holds(script, capsys) -> None:
+    script("\x1b[2J" + "x" * 1000 + "\n")
+    assert main(["run", ONE, "--script", "script", "--json"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("vtd: script, line 1: unknown command: '\\x1b[2Jxxx")
+    assert len(err) < 250
 
 
 def test_what_is_typed_at_a_terminal_may_fail() -> None:
