@@ -367,6 +367,16 @@ def test_a_root_table_of_no_mode_is_error_7(engine: Engine, mode: int, adms: int
         assert (bench.read(FSTS), bench.read(IQH, 8)) == (0, 32)
 
 
+@pytest.mark.parametrize(
+    "tail, width, stops", [(16, 1, True), (48, 1, True), (32, 1, False), (0, 1, False), (16, 0, False)]
+)
+def test_a_unit_may_look_at_the_tail_of_a_disabled_queue(engine: Engine, tail: int, width: int, stops: bool) -> None:
+    bench = Bench(engine, changed(SPEC, behaviours=frozenset({"check_idle_tail"})))
+    bench.write(IQA, QUEUE | width << 11, 8)
+    bench.write(IQT, tail, 8)
+    assert bench.read(FSTS) == (IQE if stops else 0)
+
+
 def test_a_misaligned_tail_is_error_6(wide: Bench) -> None:
     wide.write(IQT, 16, 8)
     assert stopped(wide) == (6, 0)
