@@ -35,6 +35,7 @@ from device_models.scopes import EVERYTHING, Scope, ScopeKind, UnitPlace, UnitSc
 from device_models.yaml_section import Section, read_yaml
 from emulator.engine import ENGINES
 from emulator.profile import Profile, load_profile, profile_names
+from emulator.trace.opening import open_trace
 from pagetables.address import PAGE_SIZE, Gpa, parse_size
 from pagetables.errors import InputError, VtdError, near
 
@@ -57,9 +58,10 @@ class _Claim(NamedTuple):
 
 
 def load_machine(path: str | Path) -> SystemMachine:
-    """The machine in the YAML file at `path`; InputError naming file and key."""
+    """The machine in the YAML file at `path`, which may be compressed, or `-`; InputError naming file and key."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with open_trace(path) as stream:
+            text = stream.read().decode("utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not YAML: not text") from None
     return parse_machine(text, str(path))

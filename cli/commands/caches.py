@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from cli.caches_report import CheckedUnit
 
 DONE, STALE = 0, 1
-MACHINES = (".yaml", ".yml")
+MACHINES = re.compile(r"\.ya?ml(\.(gz|xz|zst))?$", re.IGNORECASE)
 
 
 @click.command("caches")
@@ -73,7 +74,7 @@ def command(
 
 
 def _of_subject(subject: str, script: str | None) -> Iterator[CheckedUnit]:
-    if subject.lower().endswith(MACHINES):
+    if MACHINES.search(subject):
         return _of_machine(subject, script)
     if script is not None:
         raise click.UsageError(f"--script drives a machine, and {subject} is none: expected a file that ends in .yaml")

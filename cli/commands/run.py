@@ -51,6 +51,8 @@ def command(machine: str, script: str | None, monitor: bool, dump: str | None, d
     from device_models.fronts.script import DrivingMonitor
     from device_models.machine_file import load_machine
 
+    if machine == "-" and (monitor or script == "-"):
+        raise click.UsageError("standard input can be read only once")
     host = Host(load_machine(machine))
     if dmar is not None:
         _write_dmar(host.machine, dmar)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pty
@@ -111,6 +112,19 @@ def test_a_terminal_does_not_obey_what_a_script_holds(script, capsys) -> None:
     err = capsys.readouterr().err
     assert err.startswith("vtd: script, line 1: unknown command: '\\x1b[2Jxxx")
     assert len(err) < 250
+
+
+def test_a_machine_may_be_compressed_or_come_from_standard_input(tmp_path: Path, vtd, printed, said) -> None:
+    packed = tmp_path / "machine.yaml.gz"
+    packed.write_bytes(gzip.compress(Path(ONE).read_bytes()))
+    shown = printed("run", ONE)
+    assert printed("run", packed) == shown
+    assert printed("caches", packed) == printed("caches", ONE)
+    with open(ONE, encoding="utf-8") as machine:
+        assert json.loads(vtd("run", "-", "--json", stdin=machine).stdout) == shown
+    assert "standard input can be read only once" in said("run", "-", "--monitor")
+    packed.write_bytes(packed.read_bytes()[:-9])
+    assert f"{packed}: the compressed data is broken or cut short" in said("run", packed)
 
 
 def test_what_is_typed_at_a_terminal_may_fail() -> None:
