@@ -68,9 +68,9 @@ def add_power(config: ConfigSpace, offset: int) -> int:
     return at
 
 
-def add_slot_numbering(config: ConfigSpace, chassis: int, offset: int) -> int:
+def add_slot_numbering(config: ConfigSpace, chassis: int) -> int:
     """The number of the chassis, of which this bridge is the first; returns where it is."""
-    at = config.add_capability(_SLOTS, 4, offset)
+    at = config.add_capability(_SLOTS, 4)
     config.set(at + 2, 2, 0x20 | chassis << 8)
     config.allow(at + 3, 1, 0xFF)
     return at

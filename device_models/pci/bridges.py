@@ -21,7 +21,7 @@ from device_models.pci.bus import PciBus
 from device_models.pci.config_space import Command, Offset
 from device_models.pci.extended import EXPRESS, PCIE_TO_PCI, ROOT_PORT, add_express_capability
 from device_models.pci.function import PciFunction
-from device_models.properties import Unsigned
+from device_models.properties import Switch, Unsigned, on_off_auto
 from pagetables.address import SourceId
 
 __all__ = ["Bridge", "PciBridge", "PcieRootPort", "PcieToPciBridge"]
@@ -139,17 +139,22 @@ def _span(base: int, limit: int, base_high: int, limit_high: int) -> tuple[int, 
 
 class _ConventionalBehind(Bridge):
     # Conventional PCI behind it, with a hot-plug controller for the slots there.
-    hot_plug: HotPlugController
+    hot_plug: HotPlugController | None = None
 
-    def _add_hot_plug(self, behind: PciBus) -> None:
+    def realize(self) -> None:
+        """Both buses are as fast as conventional ones get."""
+        super().realize()
         for status in (Offset.STATUS, Offset.SECONDARY_STATUS):
             self.config.change(status, 2, _CONVENTIONAL_STATUS, _CONVENTIONAL_STATUS)
+
+    def _add_hot_plug(self, behind: PciBus) -> None:
         self.hot_plug = HotPlugController(self.config, behind, self._newer)
         self.add_bar(0, self.hot_plug.region, BarKind(wide=True))
 
     def config_read(self, offset: int, size: int) -> int:
         """What software reads, the selected register of the hot-plug controller among it."""
-        self.hot_plug.refresh()
+        if self.hot_plug is not None:
+            self.hot_plug.refresh()
         return super().config_read(offset, size)
 
 
@@ -161,6 +166,8 @@ class PciBridge(_ConventionalBehind):
     DEVICE = 0x0001
     PIN = 1
     chassis_nr = Unsigned(8, 0, name="chassis_nr")
+    shpc = Switch(True, "on/off")
+    msi_choice = on_off_auto("auto", name="msi")
 
     def realize(self) -> None:
         """Add hot-plug, slot numbers and MSI. A bridge needs the number of its chassis, as QEMU's does."""
@@ -169,9 +176,13 @@ class PciBridge(_ConventionalBehind):
                 "Bridge chassis not specified. Each bridge is required to be assigned a unique chassis id > 0."
             )
         super().realize()
-        self._add_hot_plug(self.behind)
-        add_slot_numbering(self.config, self.chassis_nr, 0x48)
-        self.add_msi(maskable=True, offset=0x4C)
+        if self.shpc:
+            self._add_hot_plug(self.behind)
+        else:
+            self.config.set(Offset.INTERRUPT_PIN, 1, 0)
+        add_slot_numbering(self.config, self.chassis_nr)
+        if self.shpc and self.msi_choice != "off":  # slots are what it would interrupt for
+            self.add_msi(maskable=True)
 
 
 class PcieRootPort(Bridge):
@@ -186,6 +197,8 @@ class PcieRootPort(Bridge):
     port = Unsigned(8, 0)
     chassis = Unsigned(8, 0)
     slot = Unsigned(16, 0)
+    disable_acs = Switch(False)
+    access_control: AccessControl | None = None
 
     def realize(self) -> None:
         """Add MSI-X, whose table is BAR 0, the express capability, errors and access control; all windows closed.
@@ -207,7 +220,8 @@ class PcieRootPort(Bridge):
         self._express = add_express_capability(self.config, ROOT_PORT, 0x54, self._newer)
         if self._newer:
             self.config.allow(Offset.SECONDARY_LATENCY, 1, 0)
-        self.access_control = AccessControl(self.config, add_error_reporting(self.config, True, self._newer, 2))
+        errors = add_error_reporting(self.config, True, self._newer, 2)
+        self.access_control = None if self.disable_acs else AccessControl(self.config, errors)
         for base in (Offset.IO_BASE, Offset.MEMORY_BASE, Offset.PREFETCH_BASE):  # above their limits: closed
             self.config.change(base, 2, 0xF0 if base == Offset.IO_BASE else _WINDOW_MASK, _WINDOW_MASK)
 
@@ -240,9 +254,10 @@ class PcieRootPort(Bridge):
 
     def lets_up(self, source_id: SourceId) -> bool:
         """With source validation on, only requests whose bus number is behind the port pass; others are noted."""
-        if not self.access_control.validates_sources or self.forwards_bus(source_id >> 8):
+        control = self.access_control
+        if control is None or not control.validates_sources or self.forwards_bus(source_id >> 8):
             return True
-        self.access_control.violated()
+        control.violated()
         return False
 
 

@@ -17,9 +17,13 @@ BRIDGES = (
     "pcie-pci-bridge,id=pb,addr=5",
     "pci-bridge,id=br,addr=6,chassis_nr=3",
     "pcie-root-port,id=rq,addr=7,chassis=2",
+    "pcie-root-port,addr=8,chassis=4,disable-acs=on",
+    "pci-bridge,addr=9,chassis_nr=5,shpc=off",
+    "pci-bridge,addr=a,chassis_nr=6,msi=off",
 )
 BEHIND = ("edu,bus=pb,addr=3", "edu,bus=br,addr=2", "edu,bus=rq")
 PORT, TO_PCI, CONVENTIONAL, USED_PORT = 0x20, 0x28, 0x30, 0x38
+WITHOUT_ACS, WITHOUT_HOT_PLUG, WITHOUT_MSI = 0x40, 0x48, 0x50
 HOT_PLUG_BAR = 0xE100_0000
 TARGET = 0x3000
 VERSIONS = ("7.2", "10.0")
@@ -63,7 +67,7 @@ def pair_of(version: str) -> Pair:
 
 @pytest.mark.qemu
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("devfn", [PORT, TO_PCI, CONVENTIONAL, USED_PORT])
+@pytest.mark.parametrize("devfn", [PORT, TO_PCI, CONVENTIONAL, USED_PORT, WITHOUT_ACS, WITHOUT_HOT_PLUG, WITHOUT_MSI])
 def test_every_byte_of_a_bridge_reads_and_changes_as_in_qemu(version: str, devfn: int) -> None:
     pair, start = pair_of(version), WINDOW + (devfn << 12)
     with pair.qemu:

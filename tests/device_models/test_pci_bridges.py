@@ -6,6 +6,8 @@ import pytest
 
 from device_models.machine import SystemMachine
 from device_models.options import OptionError
+from device_models.pci.bridges import PcieRootPort
+from pagetables.address import SourceId
 from pagetables.request import Access
 from tests.device_models.pci_scene import BAR_0, COMMAND, IO, MEMORY, Plain, Software, plug
 
@@ -120,6 +122,20 @@ def test_a_slot_is_locked_and_unlocked_by_the_same_bit_and_every_command_is_done
     assert software.read(PORT, status, 2) == 0x80
     software.write(PORT, control, 0x0FC0, 2)
     assert (software.read(PORT, control, 2), software.read(PORT, status, 2)) == (0x07C0, 0x10)
+
+
+def test_what_a_bridge_can_go_without_is_not_in_its_lists() -> None:
+    machine, software = machine_with(
+        "pcie-root-port,id=rp,addr=4,disable-acs=on", "pci-bridge,addr=5,chassis_nr=1,shpc=off", "edu,bus=rp"
+    )
+    port = machine.device("rp")
+    assert isinstance(port, PcieRootPort)
+    assert port.config.find_extended_capability(0x0D) == 0
+    software.write(PORT, BUSES, 0x0003_0300)
+    assert port.lets_up(SourceId(0x0018))
+    bridge = machine.root_bus.functions[BRIDGE].config
+    assert [bridge.find_capability(identity) for identity in (0x0C, 0x05, 0x04)] == [0, 0, 0x40]
+    assert software.read(BRIDGE, 0x3D, 1) == 0
 
 
 def test_bridges_rotate_interrupt_pins_by_the_slot() -> None:
