@@ -1,6 +1,6 @@
 """What the configuration spaces of bridges hold besides windows: errors, access control, slots and their hot-plug.
 
-Values and masks are those that QEMU's bridges answer with; `newer` adds what machines from 8.0 on have besides.
+Values and masks are those that QEMU's bridges answer with; `newer` adds what those of 10.0 have and those of 7.2 lack.
 Layouts: PCI Express Base Specification (AER, ACS); PCI Standard Hot-Plug Controller Specification; PCI-to-PCI Bridge
 Architecture Specification (slot numbering).
 """

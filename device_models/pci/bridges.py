@@ -36,7 +36,7 @@ _SUBSYSTEM_IDS = 0x0D
 _CONVENTIONAL_STATUS = 0xA0  # 66 MHz, fast back-to-back
 _LINK_STATUS, _SLOT_CONTROL, _SLOT_STATUS = 0x12, 0x18, 0x1A  # in the express capability
 _FASTEST_LINK, _ONE_LANE = 0x0204, 0x0011  # of a port that is alone, and with a function of PCI Express
-_SLOT_EMPTY, _SLOT_USED, _SLOT_USED_BEFORE_8 = 0x07C0, 0x03C0, 0x01C0
+_SLOT_EMPTY, _SLOT_USED, _SLOT_USED_7_2 = 0x07C0, 0x03C0, 0x01C0
 _LOCK_CONTROL, _LOCK_STATUS, _COMMAND_DONE = 0x0800, 0x80, 0x10
 
 
@@ -232,7 +232,7 @@ class PcieRootPort(Bridge):
 
     def plugged(self) -> None:
         """The slot's indicators show whether something is in it."""
-        used = _SLOT_USED if self._newer else _SLOT_USED_BEFORE_8
+        used = _SLOT_USED if self._newer else _SLOT_USED_7_2
         self.config.set(self._express + _SLOT_CONTROL, 2, used if self.behind.functions else _SLOT_EMPTY)
 
     def config_read(self, offset: int, size: int) -> int:
