@@ -10,7 +10,7 @@ import sys
 import click
 
 from cli import commands
-from pagetables.errors import VtdError
+from pagetables.errors import VtdError, near
 
 __all__ = ["run", "vtd"]
 
@@ -29,6 +29,13 @@ class _Commands(click.Group):
         module = importlib.import_module(f"cli.commands.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"no command is called {args[0]!r}; {near(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         widest = max(map(len, self.list_commands(ctx)))

@@ -83,6 +83,11 @@ def test_wrong_usage_is_one_line_that_says_where_help_is(capsys, arguments):
     assert "(see vtd --help)" in line
 
 
+def test_a_command_that_is_mistyped_has_near_ones(capsys):
+    assert main(["inspct", "x"]) == 2
+    assert "no command is called 'inspct'; did you mean inspect?" in one_line(capsys)
+
+
 def test_no_command_prints_help_and_fails(capsys):
     assert main([]) == 2
     out, err = capsys.readouterr()
