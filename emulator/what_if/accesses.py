@@ -9,7 +9,7 @@ says. Pages and times are random but depend on the row of the trace alone: every
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ __all__ = ["NEVER", "AccessCounts", "DeviceAccess", "Devices", "planned"]
 NEVER = 1 << 63
 USE, LAST, LATE = range(3)
 _WRITE = 2
+_TOGETHER = 1 << 16
 
 
 class DeviceAccess(NamedTuple):
@@ -64,11 +65,11 @@ class AccessCounts:
         }
 
 
-def planned(ops: Operations, rule: str, late_ns: int) -> list[DeviceAccess]:
+def planned(ops: Operations, rule: str, late_ns: int) -> Iterator[DeviceAccess]:
     """The accesses of a trace in order of time; none if `rule` is none."""
     maps = np.flatnonzero(np.array(ops.kind, np.int64) == Kind.MAP)
     if rule == "none" or not len(maps):
-        return []
+        return
     time, end = np.array(ops.time_ns, np.int64)[maps], np.array(ops.end_ns, np.int64)[maps]
     closed = end >= 0
     until = np.where(closed, end, max(ops.time_ns))
@@ -79,7 +80,9 @@ def planned(ops: Operations, rule: str, late_ns: int) -> list[DeviceAccess]:
     found = [_some(ops, *kind) for kind in kinds]
     columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     order = np.argsort(columns[0], kind="stable")
-    return list(map(DeviceAccess._make, zip(*(column[order].tolist() for column in columns), strict=True)))
+    for start in range(0, len(order), _TOGETHER):  # as Python's numbers they take ten times the room
+        rows = order[start : start + _TOGETHER]
+        yield from map(DeviceAccess._make, zip(*(column[rows].tolist() for column in columns), strict=True))
 
 
 def _some(ops: Operations, why: int, maps: npt.NDArray[Any], time: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:

@@ -137,7 +137,7 @@ class Runner:
         }
         every = len(ops) // MOST_TICKS + 1
         self._start(clock)
-        due = iter(planned(ops, self.settings.accesses, self.settings.late_us * 1000))
+        due = planned(ops, self.settings.accesses, self.settings.late_us * 1000)
         access = next(due, None)
         for op, (now, kind) in enumerate(zip(ops.time_ns, ops.kind, strict=True)):
             while access is not None and access.time_ns <= now:
