@@ -34,7 +34,7 @@ def row(runs):
         "/".join(str(sum(run["failed"][cause] for run in runs)) for cause in ("page", "address", "bounce")),
         spelt(runs[0]["map_ns"]["p50"]),
         spelt(runs[0]["unmap_ns"]["p50"]),
-        f"{1000 * flushes / unmaps:.3g}",
+        f"{float(f'{1000 * flushes / unmaps:.3g}'):,g}",
         f"{sum(sum(run['os_calls'].values()) for run in runs):,}",
         "/".join(f"{max(run['pages'][kind]['peak'] for run in runs):,}" for kind in ("live", "empty", "idle")),
         spelt(max(run["stale_window"]["max_ns"] for run in runs)),

@@ -45,7 +45,7 @@ class Outcome:
         what = f"`{policy}`" + (f", `{rest}`" if rest else "")
         return [
             what,
-            f"{self.invalidations:.3g} {self.granularity}".strip(),
+            f"{float(f'{self.invalidations:.3g}'):,g} {self.granularity}".strip(),
             f"{self.longest_ms:.3g}",
             str(self.most_stale),
             str(self.reused),
