@@ -17,9 +17,10 @@ from cli.__main__ import main
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def _obey_ctrl_c():
-    # A suite that runs in the background inherits SIGINT ignored, and would hand that on.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _obey_signals():
+    # A suite that runs in the background inherits SIGINT ignored, one under nohup SIGHUP, and would hand that on.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def start():
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
         command = [sys.executable, "-m", "cli", *map(str, arguments)]
-        running.append(subprocess.Popen(command, env=environment, preexec_fn=_obey_ctrl_c, **options))
+        running.append(subprocess.Popen(command, env=environment, preexec_fn=_obey_signals, **options))
         return running[-1]
 
     yield begin

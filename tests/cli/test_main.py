@@ -181,8 +181,9 @@ def test_a_command_that_is_asked_to_end_leaves_nothing_half_written(start, tmp_p
 
 @pytest.fixture
 def ending(failing, monkeypatch):
-    """A command `fail` that does what the test wants; what is ignored afterwards is not in the tests to come."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A command `fail` that does what the test wants; what is ignored, before or afterwards, is not in other tests."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
 
     def install(act):
         @click.command("fail")
@@ -192,7 +193,8 @@ def ending(failing, monkeypatch):
         monkeypatch.setattr(application.vtd, "get_command", lambda ctx, name: fail)
 
     yield install
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number, word", ENDINGS)
