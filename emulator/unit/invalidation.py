@@ -11,7 +11,7 @@ from emulator.profile import Profile
 from emulator.unit.not_present import NotPresentCache
 from emulator.unit.source_caches import SourceCaches
 from pagetables.request import Request
-from pagetables.source import TranslationType
+from pagetables.source import Source, TranslationType
 
 __all__ = ["Granularity", "Invalidator"]
 
@@ -118,14 +118,11 @@ class Invalidator:
         self._absent.forget_pasids(pasid if granularity == 1 else None)
         return True
 
-    def requested_page(self, request: Request) -> None:
-        """A page request was taken: translations of its page that its requester has cached are removed."""
-        for entry in self._iotlb.entries():
-            if (entry.source_id, entry.pasid) != (request.source_id, request.pasid):
-                continue
-            if entry.iova >> entry.page_shift != request.iova >> entry.page_shift:
-                continue
-            if entry.translation is TranslationType.SECOND_STAGE:
-                self._iotlb.invalidate_pages(entry.domain_id, request.iova, 0, True)
-            else:
-                self._iotlb.invalidate_pasid_pages(entry.domain_id, entry.effective_pasid, request.iova, 0, True)
+    def requested_page(self, request: Request, source: Source) -> None:
+        """A page request was taken: translations of its page go, and paging-structure entries. Software may widen the
+        rights of either, and then answers without an invalidation."""
+        if source.translation is TranslationType.FIRST_STAGE:
+            pasid = source.rid_pasid if request.pasid is None else request.pasid
+            self._iotlb.invalidate_pasid_pages(source.domain_id, pasid, request.iova, 0, False)
+        elif source.translation is not TranslationType.PASS_THROUGH:
+            self._iotlb.invalidate_pages(source.domain_id, request.iova, 0, False)

@@ -23,7 +23,7 @@ from pagetables.layouts.context import ScalableContextEntry
 from pagetables.layouts.page_request import PageRequestDescriptor
 from pagetables.memory import PhysicalMemory
 from pagetables.request import Access, Request
-from pagetables.source import ContextEntry, pasid_limit
+from pagetables.source import ContextEntry, Source, pasid_limit
 
 __all__ = [
     "PageGroupResponse",
@@ -156,8 +156,9 @@ class PageRequestQueue:
             self.respond(request.answered(code))
         return PageRequestOutcome.REFUSED
 
-    def put(self, request: PageRequest) -> PageRequestOutcome:
-        """Queue a request that may be made, or drop it with an overflow."""
+    def put(self, request: PageRequest, source: Source | None) -> PageRequestOutcome:
+        """Queue a request that may be made, or drop it with an overflow. `source` has its translations cached, if any
+        are."""
         registers = self._registers
         if registers.prs.pro:
             return self._drop(request)
@@ -166,7 +167,8 @@ class PageRequestQueue:
         if (tail + _SLOT) % size == registers.pqh.pqh * _SLOT % size:
             self._rose(pro=1)
             return self._drop(request)
-        self._invalidator.requested_page(request.request())
+        if source is not None:
+            self._invalidator.requested_page(request.request(), source)
         with contextlib.suppress(NoMemory):  # a posted write to where nothing is gets lost, as on a bus
             self._memory.write(registers.pqa.pqa * PAGE_SIZE + tail, request.descriptor().pack())
         registers.pqt = registers.pqt.replace(pqt=(tail + _SLOT) % size // _SLOT)

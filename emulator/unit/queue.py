@@ -121,13 +121,18 @@ class InvalidationQueue:
 
         IQH goes back to 0; IQT keeps what software wrote.
         """
+        self._work(self._finish_fetched)
+        self.abandon()
+
+    def _finish_fetched(self) -> None:
         turn = self._turn
         if turn is not None and turn.timer is not None and not self._is_full(turn.word):
             turn.timer.cancel()
-            self._work(lambda: self._finish(turn))
-        for postponed in self._postponed:
-            self._descriptors.execute(postponed.word)
-        self.abandon()
+            self._finish(turn)
+        for word in [postponed.word for postponed in self._postponed]:
+            done = self._descriptors.execute(word)
+            if done and isinstance(word, InvalidationWait) and not self._devices.busy:
+                self._descriptors.finish_wait(word)
 
     def abandon(self) -> None:
         """Stop and forget what was fetched: the unit is reset."""
@@ -325,6 +330,14 @@ class InvalidationQueue:
         self.run()
 
     def _timed_out(self) -> None:
+        # Waits that were fetched never finish, nor does one that takes its time now: the head moves past it.
         self._waits.clear()
-        if self._turn is not None and self._turn.timer is None:
+        turn, state = self._turn, self.state
+        if turn is None:
+            return
+        if turn.timer is None:
             self._turn = None
+        elif isinstance(turn.word, InvalidationWait) and state is not None:
+            turn.timer.cancel()
+            self._turn = None
+            self._work(lambda: self._advance(state))

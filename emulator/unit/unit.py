@@ -7,7 +7,7 @@ here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from emulator.clock import Clock
@@ -214,8 +214,9 @@ class RemappingUnit(CommandedUnit):
 
     def invalidation_completed(self, source_id: SourceId) -> None:
         """A device answers the oldest device-TLB invalidation that it was sent and has not answered. One that nothing
-        waits for sets ICE."""
-        self._devices.completed(source_id)
+        waits for sets ICE; a unit without ECAP.DT takes no completions."""
+        if self.ecap.dt:
+            self._devices.completed(source_id)
 
     def translation_request(self, request: Request, no_write: bool = False, pages: int = 1) -> TranslationCompletion:
         """The completion of an ATS translation request for `pages` pages from the request's on.
@@ -244,12 +245,18 @@ class RemappingUnit(CommandedUnit):
             return self._page_requests.refuse(request, code)
         fault = self._page_request_fault(request.request())
         if fault is None:
-            outcome = self._page_requests.put(request)
+            outcome = self._page_requests.put(request, self._source_asking(request.request()))
             if self.monitor.counting and outcome is PageRequestOutcome.QUEUED:
                 self.monitor.happened([Event.PAGE_REQUEST], request.request(), None)
             return outcome
         self._faults.record(fault, page_request=True)
         return self._page_requests.refuse(request, ResponseCode.INVALID_REQUEST)
+
+    def _source_asking(self, request: Request) -> Source | None:
+        # Whatever it asks for, what is cached for its page is cached under one source.
+        plain = replace(request, access=Access.READ, privileged=False)
+        source = self._sources.source(plain, self.root)
+        return source if isinstance(source, Source) else None
 
     def _page_request_fault(self, request: Request) -> Fault | None:
         if self.root.ttm == TableMode.LEGACY or not self._enabled:

@@ -14,7 +14,7 @@ from pagetables.layouts.page_request import AtsTranslationCompletion
 from pagetables.request import Access
 from tests.ats import DTE, EVERYTHING, ICE, ITE, PASIDE, AtsBench, Recorder, device_tlb, pasid_device_tlb
 from tests.profiles import changed
-from tests.units import DISK, FSTS, IQERCD, IQH, IQT, NIC, QIE, STATUS, iotlb_global, wait_flags, wait_status
+from tests.units import DISK, FECTL, FSTS, IQERCD, IQH, IQT, NIC, QIE, STATUS, iotlb_global, wait_flags, wait_status
 
 IQE = 0x10
 SPEC = load_profile("spec")
@@ -213,6 +213,12 @@ def test_an_unexpected_completion_sets_ice_and_the_queue_goes_on(bench: AtsBench
     assert record(bench) == (0, 0, NIC)
 
 
+def test_a_unit_without_dt_takes_no_completions(engine: Engine) -> None:
+    bench = AtsBench(engine, changed(SPEC, ecap={"dt": 0, "prs": 0, "pds": 0, "sms": 0, "dit": 0}))
+    bench.unit.invalidation_completed(NIC)
+    assert (bench.read(FSTS), record(bench), bench.read(FECTL)) == (0, (0, 0, 0), 1 << 31)
+
+
 # -- devices that take their time
 
 
@@ -253,6 +259,49 @@ def test_a_time_out_aborts_every_open_wait(patient: AtsBench) -> None:
     assert status(patient) == 0  # nothing is fetched until ITE is cleared
     patient.write(FSTS, ITE)
     assert (status(patient), patient.read(0x9C)) == (3, 0)
+
+
+def test_a_time_out_aborts_the_wait_that_takes_its_time_too(patient: AtsBench) -> None:
+    patient.unit.latency = 800
+    patient.submit(device_tlb(NIC, 0x1000), wait_status(STATUS, 1, 0x10), wait_status(STATUS, 2))
+    patient.unit.clock.advance(1799)  # the wait would be done at 1600 ns, but is open
+    patient.unit.clock.advance(1)
+    assert (patient.read(FSTS), patient.read(IQH, 8)) == (ITE, 48)
+    patient.write(FSTS, ITE)
+    patient.unit.clock.advance(10_000)
+    assert (status(patient), patient.read(0x9C)) == (0, 0)
+
+
+def test_what_stands_behind_an_aborted_wait_is_done_when_ite_is_cleared(bench: AtsBench) -> None:
+    bench.device.answers = False
+    bench.unit.latency, bench.unit.timing.device_answer = 1000, 500
+    bench.submit(device_tlb(NIC, 0x1000), wait_status(STATUS, 1, 0x10), wait_status(STATUS, 2))
+    bench.unit.clock.advance(1500)
+    assert (bench.read(FSTS), bench.read(IQH, 8)) == (ITE, 32)
+    bench.unit.clock.advance(1000)
+    assert (status(bench), bench.read(0x9C)) == (0, 0)
+    bench.write(FSTS, ITE)
+    bench.unit.clock.advance(1000)
+    assert (status(bench), bench.read(IQH, 8)) == (2, 48)
+
+
+def test_a_time_out_lets_the_invalidation_that_takes_its_time_finish(bench: AtsBench) -> None:
+    bench.device.answers = False
+    bench.unit.latency, bench.unit.timing.device_answer = 1000, 500
+    bench.submit(device_tlb(NIC, 0x1000), iotlb_global(), wait_status(STATUS, 1))
+    bench.unit.clock.advance(1500)
+    assert (bench.read(FSTS), bench.read(IQH, 8)) == (ITE, 16)
+    bench.unit.clock.advance(500)
+    assert (bench.read(FSTS), bench.read(IQH, 8)) == (ITE, 32)
+
+
+def test_a_queue_switched_off_sends_no_descriptor_for_which_the_device_has_no_room(bench: AtsBench) -> None:
+    bench.device.answers = False
+    bench.unit.latency = 1000
+    bench.submit(device_tlb(NIC, 0x1000, mip=1), device_tlb(NIC, 0x2000, mip=1))
+    bench.unit.clock.advance(1500)
+    bench.command(QIE, on=False)
+    assert (bench.read(FSTS), len(bench.device.asked)) == (0, 1)
 
 
 def test_an_answer_after_the_time_out_is_unexpected(patient: AtsBench) -> None:

@@ -97,6 +97,22 @@ def test_switching_the_queue_off_does_what_was_reordered(bench: AtsBench) -> Non
     assert bench.go(0x1000) == -0x06
 
 
+def test_switching_the_queue_off_finishes_a_wait_that_was_reordered(bench: AtsBench) -> None:
+    bench.unit.hooks.on_descriptor(InvalidationWait, Reorder())
+    bench.submit(wait_status(STATUS, 1))
+    assert status(bench) == 0
+    bench.command(QIE, on=False)
+    assert status(bench) == 1
+
+
+def test_switching_the_queue_off_finishes_no_wait_for_a_device(bench: AtsBench) -> None:
+    bench.device.answers = False
+    bench.unit.hooks.on_descriptor(InvalidationWait, Reorder())
+    bench.submit(device_tlb(NIC, 0x1000), wait_status(STATUS, 1))
+    bench.command(QIE, on=False)
+    assert (status(bench), bench.read(FSTS)) == (0, 0)
+
+
 def test_a_descriptor_is_reordered_past_one_at_least() -> None:
     with pytest.raises(VtdError, match="at least 1"):
         Reorder(past=0)

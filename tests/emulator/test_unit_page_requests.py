@@ -381,6 +381,27 @@ def test_a_request_removes_what_its_device_had_cached_of_the_page(bench: AtsBenc
     assert [bench.go(iova, pasid=1) for iova in (0x1000, 0x2000)] == [0x8000, 0x5000]
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_request_removes_the_rights_that_were_cached_above_its_page(bench: AtsBench, stage: int) -> None:
+    # Software widens the rights of a directory and answers: nothing else tells the unit, and the device asks again.
+    table, second = bench.table(), bench.table()
+    for page in range(0x20_0000, 0x40_0000, 0x1000):
+        bench.map(second, page, page)
+    bench.pasid_entry(1, stage, 9, table, second=0 if stage == 1 else second if stage == 3 else table)
+    if stage == 2:
+        bench.map(table, 0x1000, 0x5000)
+    else:
+        bench.map(second, 0x5000, 0x5000)
+        bench.map_first(table, 0x1000, 0x5000)
+    directory = bench.entry_at(table, 0x1000, 2)
+    bench.put(directory, bench.qword(directory) & ~2)
+    assert bench.words(0x1000, pasid=1)[0] & 3 == 1
+    bench.put(directory, bench.qword(directory) | 2)
+    assert bench.words(0x1000, pasid=1)[0] & 3 == 1
+    assert bench.page_request(0x1000, pasid=1, write=True) is QUEUED
+    assert bench.words(0x1000, pasid=1)[0] & 3 == 3
+
+
 def test_a_page_is_asked_for_given_and_used(bench: AtsBench) -> None:
     table = bench.table()
     bench.pasid_entry(1, 1, 9, table)
