@@ -10,6 +10,7 @@ function's scope, keeps translations, obeys (or not) invalidations, and matches 
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -88,6 +89,7 @@ class AtsPort:
         self.page_requests = PageRequests(config) if options.ats and options.page_requests else None
         self.translations = self.asked = self.hits = self.invalidations = 0
         self._groups: dict[int, _Group] = {}
+        self._answers: deque[Timer] = deque()  # to invalidations, on their way
         self._attached: tuple[RemappingUnit, SourceId] | None = None
 
     @property
@@ -135,15 +137,17 @@ class AtsPort:
         self._attached = now
 
     def reset(self) -> None:
-        """As after power-on: nothing kept, nobody waits."""
+        """As after power-on: nothing kept, nobody waits, and no invalidation of before is answered."""
         self.tlb.clear()
+        self._answer_no_more()
         self.translations = self.asked = self.hits = self.invalidations = 0
         self.forget()
         self.unit()
 
     def detach(self) -> None:
-        """The function leaves: no unit knows the port, nobody waits."""
+        """The function leaves: no unit knows the port, nobody waits, and no invalidation is answered."""
         self.forget()
+        self._answer_no_more()
         self.tlb.clear()
         self._attach(None)
 
@@ -153,6 +157,11 @@ class AtsPort:
             if group.timer is not None:
                 group.timer.cancel()
         self._groups.clear()
+
+    def _answer_no_more(self) -> None:
+        for timer in self._answers:
+            timer.cancel()
+        self._answers.clear()
 
     # -- translations -------------------------------------------------------------------------------------------------
 
@@ -205,8 +214,12 @@ class AtsPort:
         self.tlb.invalidate(invalidation)
         if self.options.answer_after and self._attached is not None:
             unit, source_id = self._attached
-            clock = self.function.machine.clock
-            clock.after(self.options.answer_after, lambda: unit.invalidation_completed(source_id))
+
+            def answer() -> None:
+                self._answers.popleft()  # all take the same time: the oldest
+                unit.invalidation_completed(source_id)
+
+            self._answers.append(self.function.machine.clock.after(self.options.answer_after, answer))
             return False
         return True
 

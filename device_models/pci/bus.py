@@ -74,7 +74,7 @@ class PciBus:
         if self.only_slot_zero and devfn >> 3:
             raise OptionError(f"PCI: slot {devfn >> 3} is not valid for {function.TYPE}, only slot 0 on {self.name}")
         self._check_multifunction(function, devfn)
-        first = self.functions.get(0 if self.only_slot_zero else devfn & ~7)
+        first = self.functions.get(devfn & ~7)
         if function.hotplugged and first is not None:
             raise OptionError(
                 f"PCI: slot {devfn >> 3} function 0 already occupied by {first.TYPE}, "

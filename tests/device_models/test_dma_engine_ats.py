@@ -283,6 +283,15 @@ def test_a_slow_answer_is_waited_for(engine: Engine) -> None:
     assert (bench.qword(STATUS), bench.read(FSTS)) == (0x77, 0)
 
 
+def test_after_a_reset_of_the_machine_no_answer_to_an_invalidation_of_before_comes(engine: Engine) -> None:
+    bench, _ = legacy(engine, ",answer-after=5000")
+    bench.unit.timing.device_answer = 10_000
+    bench.submit(device_tlb(NIC, 0x7000), device_tlb(NIC, 0x8000), wait_status(STATUS, 0x77))
+    bench.machine.reset()
+    bench.settle(20_000)
+    assert (bench.qword(STATUS), bench.read(FSTS)) == (0, 0)
+
+
 def test_an_answer_that_comes_too_late_is_unexpected(engine: Engine) -> None:
     bench, _ = legacy(engine, ",answer-after=5000")
     bench.unit.timing.device_answer = 1000
@@ -360,6 +369,15 @@ def test_a_device_that_leaves_is_asked_no_more(engine: Engine) -> None:
     bench.machine.remove_device(bench.dma)
     bench.submit(device_tlb(NIC, 0x7000), wait_status(STATUS, 0x77))
     assert bench.read(FSTS) & ITE
+
+
+def test_a_device_that_left_answers_nothing_that_it_was_asked_before(engine: Engine) -> None:
+    bench, _ = legacy(engine, ",answer-after=5000")
+    bench.unit.timing.device_answer = 10_000
+    bench.submit(device_tlb(NIC, 0x7000), wait_status(STATUS, 0x77))
+    bench.machine.remove_device(bench.dma)
+    bench.settle(10_000)
+    assert (bench.qword(STATUS), bench.read(FSTS)) == (0, ITE)
 
 
 def test_behind_a_root_port_the_requester_has_the_number_of_its_bus(engine: Engine) -> None:

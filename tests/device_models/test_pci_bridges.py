@@ -39,6 +39,24 @@ def test_a_function_behind_a_root_port_answers_under_its_bus_number() -> None:
     assert software.read(0, 0, bus=7) == 0x5678_1234
 
 
+def test_a_device_behind_a_port_may_have_several_functions() -> None:
+    machine, software = machine_with("pcie-root-port,id=rp,addr=4")
+    plug(machine, Plain, "addr=0.1", bus="rp")
+    plug(machine, Plain, "addr=0,multifunction=on", bus="rp")
+    software.write(PORT, BUSES, 0x0003_0300)
+    assert [software.read(devfn, 0, bus=3) for devfn in (0, 1, 2)] == [0x5678_1234, 0x5678_1234, 0xFFFF_FFFF]
+    assert [device.source_id for device in machine.devices[-2:]] == [0x0301, 0x0300]
+
+
+def test_a_function_that_comes_while_the_machine_runs_must_come_before_function_0() -> None:
+    machine, _ = machine_with("pcie-root-port,id=rp,addr=4", "edu,bus=rp,addr=0,multifunction=on")
+    with pytest.raises(OptionError, match="slot 0 function 0 already occupied by edu, new func edu cannot be exposed"):
+        machine.device_add("edu,bus=rp,addr=0.1")
+    empty, _ = machine_with("pcie-root-port,id=rp,addr=4")
+    empty.device_add("edu,bus=rp,addr=0.1")
+    assert list(empty.buses["rp"].functions) == [1]
+
+
 def test_before_buses_are_numbered_nothing_behind_a_bridge_answers() -> None:
     machine, software = machine_with("pcie-root-port,id=rp,addr=4")
     plug(machine, Plain, bus="rp")
