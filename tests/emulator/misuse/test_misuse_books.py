@@ -148,6 +148,18 @@ def test_an_invalidation_of_the_middle_leaves_both_ends() -> None:
     assert invalidations(maps(), unmaps(), middle, maps(0x5000, 2 * PAGE)) == []
 
 
+@pytest.mark.parametrize(
+    "then, left",
+    [((0x7000, 0x8000), "0x4000-0x4fff, 0x6000-0x6fff"), ((0x4000, 0x5000), "0x6000-0x7fff")],
+)
+def test_an_invalidation_leaves_what_another_one_left_elsewhere(then: tuple[int, int], left: str) -> None:
+    book = InvalidationBook()
+    for number, call in enumerate((maps(), unmaps(), covers(0x5000, 0x6000), covers(*then), maps()), 1):
+        call(book, place(number))
+    (verdict,) = book.verdicts
+    assert verdict.says.startswith(f"{left} was not covered")
+
+
 def test_an_invalidation_of_every_domain_or_of_all_addresses_covers() -> None:
     assert invalidations(maps(), unmaps(), covers(*ALL, domain=None), maps()) == []
     assert invalidations(maps(), unmaps(), covers(*ALL), maps()) == []
@@ -204,6 +216,14 @@ def test_a_buffer_may_begin_with_the_cache_line_behind_another(gpa: int, overlap
         event(MAP, 0x5000, gpa=0x8000, size=64, access=WRITE), event(MAP, 0x6000, gpa=gpa, size=64, access=WRITE)
     )
     assert rules(found.overlaps) == ["overlapping-lines"] * overlap
+
+
+@pytest.mark.parametrize("size, gpa, overlap", [(16, 0x8030, True), (64, 0x8040, False)])
+def test_which_of_two_buffers_came_first_changes_nothing(size: int, gpa: int, overlap: bool) -> None:
+    low = event(MAP, 0x5000, gpa=0x8000, size=size, access=WRITE)
+    high = event(MAP, 0x6000, gpa=gpa, size=16, access=WRITE)
+    for pair in ((low, high), (high, low)):
+        assert rules(shared(*pair).overlaps) == ["overlapping-lines"] * overlap
 
 
 def test_lines_that_a_device_only_reads_may_be_mapped_twice() -> None:
