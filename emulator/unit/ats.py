@@ -101,7 +101,7 @@ class TranslationRequests:
         self._interrupt_range_faults = interrupt_range_faults
 
     def answer(self, request: Request, no_write: bool = False, pages: int = 1) -> TranslationCompletion:
-        """Translations for `pages` pages from the request's on, as many as have one size and are no fault.
+        """Translations for `pages` pages from the request's on, as many as have one size and can be read.
 
         Access.EXECUTE asks for execute permission beside the others; `no_write` (NW) is only heard with ECAP.NWFS, and
         keeps dirty bits as they are.
@@ -131,19 +131,18 @@ class TranslationRequests:
             next_ = replace(request, iova=Iova(at))
             if _asks_for_interrupts(next_):
                 break
-            more = self._range(source, next_, no_write)
-            if isinstance(more, Fault) or more.fault is not None or more.shift != first.shift:
+            found = self._walk(source, replace(next_, access=Access.READ))
+            # What granting a right would mark as written has to be of the completion first.
+            if isinstance(found, Fault) or found.page_shift != first.shift:
                 break
-            entries.append(more.entry)
+            entries.append(self._readable(source, next_, found, no_write).entry)
             at += size
         return TranslationCompletion(CompletionStatus.SUCCESS, tuple(entries), first.fault)
 
     def _range(self, source: Source, request: Request, no_write: bool) -> _Range | Fault:
         found = self._walk(source, replace(request, access=Access.READ))
         if isinstance(found, Translation):
-            writes = not no_write and self._writable(source, request, found)
-            executes = request.access is Access.EXECUTE and isinstance(self._walk(source, request), Translation)
-            return _granted(request, found, r=1, w=int(writes), exe=int(executes))
+            return self._readable(source, request, found, no_write)
         if found.reason in _READ_DENIED and not no_write:
             written = self._walk(source, replace(request, access=Access.WRITE))
             if isinstance(written, Translation):
@@ -153,6 +152,11 @@ class TranslationRequests:
             return found
         shift = _shift_of(found, source)
         return _Range(_entry(request, 0, shift), shift, found)
+
+    def _readable(self, source: Source, request: Request, found: Translation, no_write: bool) -> _Range:
+        writes = not no_write and self._writable(source, request, found)
+        executes = request.access is Access.EXECUTE and isinstance(self._walk(source, request), Translation)
+        return _granted(request, found, r=1, w=int(writes), exe=int(executes))
 
     def _writable(self, source: Source, request: Request, found: Translation) -> bool:
         # What is granted for writing counts as written: the tables' dirty bit is set now.

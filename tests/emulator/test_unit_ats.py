@@ -94,6 +94,27 @@ def test_entries_of_one_completion_have_one_size(bench: AtsBench) -> None:
     assert bench.words(0x1FF000, pages=3) == [0x5003]
 
 
+def test_only_what_a_completion_grants_is_marked_as_written(bench: AtsBench) -> None:
+    table = bench.table()
+    leaves = [bench.map(table, page << 12, page << 12) for page in (0x1FD, 0x1FE, 0x1FF)]
+    leaves.append(bench.map(table, 0x20_0000, 0x4000_0000, level=2))
+    entry = bench.pasid_entry(7, 2, 9, second=table)
+    bench.put(entry, bench.qword(entry) | 1 << 9)  # SSADE
+    bench.ats_scalable()
+    assert bench.words(0x1FE_000, pasid=7, pages=4) == [0x1F_E003, 0x1F_F003]
+    assert [bench.qword(leaf) >> 9 & 1 for leaf in leaves] == [0, 1, 1, 0]
+
+
+def test_a_page_that_can_only_be_written_ends_the_answer(bench: AtsBench) -> None:
+    table = bench.table()
+    for page, rights in ((1, 3), (2, 2), (3, 3)):
+        bench.map(table, page << 12, page << 12, rights)
+    bench.ats_legacy(table)
+    assert bench.words(0x1000, pages=3) == [0x1003]
+    assert bench.words(0x2000, pages=2) == [0x2002, 0x3003]
+    assert recorded(bench) == 0
+
+
 def test_pages_are_answered_up_to_the_interrupt_range(bench: AtsBench) -> None:
     table = bench.table()
     bench.map(table, 0xFEDF_F000, 0x5000)
