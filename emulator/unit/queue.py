@@ -37,7 +37,7 @@ _STOPPED = FaultStatus.iqe.mask | FaultStatus.ite.mask
 
 @dataclass(slots=True)
 class _Turn:
-    # The descriptor at the head, fetched, and not done yet.
+    # The descriptor at the head, fetched, and not done yet. Without a timer it waits for room at its device.
     word: Word
     action: Action | None
     timer: Timer | None = None
@@ -126,7 +126,7 @@ class InvalidationQueue:
 
     def _finish_fetched(self) -> None:
         turn = self._turn
-        if turn is not None and turn.timer is not None and not self._is_full(turn.word):
+        if turn is not None and turn.timer is not None:
             turn.timer.cancel()
             self._finish(turn)
         for word in [postponed.word for postponed in self._postponed]:
@@ -251,6 +251,9 @@ class InvalidationQueue:
         return self._descriptors.check(raw, state.slot)
 
     def _begin(self, word: Word) -> None:
+        if self._is_full(word):
+            self._hold(word)
+            return
         action = self._hooks.descriptor_action(word)
         turn = _Turn(word, action)
         time = self._latency.descriptor + (action.nanoseconds if isinstance(action, Delay) else 0)
@@ -268,8 +271,6 @@ class InvalidationQueue:
         self._turn, state = None, self.state
         if isinstance(turn.action, Fail):
             self._stop(turn.action.reason)
-        elif self._is_full(turn.word):
-            self._hold(turn)
         elif self._execute(turn):
             if self.state is state is not None:  # no handler switched the queue off meanwhile
                 self._advance(state)
@@ -279,11 +280,11 @@ class InvalidationQueue:
     def _is_full(self, word: Word) -> bool:
         return isinstance(word, (DeviceTlbInvalidate, PasidDeviceTlbInvalidate)) and self._devices.full(word)
 
-    def _hold(self, turn: _Turn) -> None:
+    def _hold(self, word: Word) -> None:
         # As many as may be are outstanding at the device. Without time to wait in they have timed out, and the
         # descriptor, at which the head still is, is fetched again when software has cleared ITE.
         if self._latency.device_answer:
-            self._turn = _Turn(turn.word, turn.action)
+            self._turn = _Turn(word, None)
         else:
             self._devices.give_up()
 
@@ -325,8 +326,9 @@ class InvalidationQueue:
         while self._waits and not self._waits[0].needs & self._devices.numbers():
             self._descriptors.finish_wait(self._waits.pop(0).word)
         turn = self._turn
-        if turn is not None and turn.timer is None and not self._is_full(turn.word):
-            self._work(lambda: self._finish(turn))
+        if turn is not None and turn.timer is None:
+            self._turn = None
+            self._work(lambda: self._begin(turn.word))
         self.run()
 
     def _timed_out(self) -> None:

@@ -295,13 +295,26 @@ def test_a_time_out_lets_the_invalidation_that_takes_its_time_finish(bench: AtsB
     assert (bench.read(FSTS), bench.read(IQH, 8)) == (ITE, 32)
 
 
-def test_a_queue_switched_off_sends_no_descriptor_for_which_the_device_has_no_room(bench: AtsBench) -> None:
-    bench.device.answers = False
-    bench.unit.latency = 1000
-    bench.submit(device_tlb(NIC, 0x1000, mip=1), device_tlb(NIC, 0x2000, mip=1))
-    bench.unit.clock.advance(1500)
-    bench.command(QIE, on=False)
-    assert (bench.read(FSTS), len(bench.device.asked)) == (0, 1)
+@pytest.mark.parametrize("latency", [0, 400])
+def test_a_queue_switched_off_sends_no_descriptor_for_which_the_device_has_no_room(
+    patient: AtsBench, latency: int
+) -> None:
+    patient.unit.latency = latency
+    patient.submit(device_tlb(NIC, 0x1000, mip=1), device_tlb(NIC, 0x2000, mip=1))
+    patient.unit.clock.advance(900)
+    patient.command(QIE, on=False)
+    assert (patient.read(FSTS), len(patient.device.asked)) == (0, 1)
+
+
+def test_a_descriptor_takes_its_time_when_its_device_has_room(patient: AtsBench) -> None:
+    patient.unit.latency = 400
+    patient.submit(device_tlb(NIC, 0x1000, mip=1), device_tlb(NIC, 0x2000, mip=1))
+    patient.unit.clock.advance(900)
+    patient.unit.invalidation_completed(NIC)
+    patient.unit.clock.advance(399)
+    assert (len(patient.device.asked), patient.read(IQH, 8)) == (1, 16)
+    patient.unit.clock.advance(1)
+    assert (len(patient.device.asked), patient.read(IQH, 8)) == (2, 32)
 
 
 def test_an_answer_after_the_time_out_is_unexpected(patient: AtsBench) -> None:

@@ -138,6 +138,19 @@ def test_a_device_tlb_invalidation_without_answer_times_out(bench: AtsBench) -> 
     assert len(bench.device.asked) == 1
 
 
+def test_a_rule_decides_about_a_descriptor_when_its_device_has_room(bench: AtsBench) -> None:
+    # The second one is held, and fetched again after the time-out: the rule is for the time that it is sent.
+    bench.device.answers = False
+    bench.unit.timing.device_answer = 1000
+    bench.submit(device_tlb(NIC, 0x1000, mip=1))
+    rule = bench.unit.hooks.on_descriptor(DeviceTlbInvalidate, NoAnswer(), times=1)
+    bench.submit(device_tlb(NIC, 0x2000, mip=1))
+    bench.unit.clock.advance(1000)
+    assert (bench.read(FSTS), rule.hits) == (ITE, 0)
+    bench.write(FSTS, ITE)
+    assert (len(bench.device.asked), rule.hits) == (1, 1)
+
+
 def test_no_answer_means_nothing_to_other_descriptors(bench: AtsBench) -> None:
     bench.unit.hooks.on_descriptor(lambda descriptor: True, NoAnswer())
     bench.invalidate(iotlb_domain(5))
