@@ -172,7 +172,9 @@ def test_a_trace_without_accesses_says_why_nothing_is_cached(vtd, tmp_path: Path
     assert "IOTLB: 0 of" in done.stdout
 
 
-@pytest.mark.parametrize("variant, mode", [("a-legacy-strict", "legacy"), ("c-scalable", "scalable")])
+@pytest.mark.parametrize(
+    "variant, mode", [("a-legacy-strict", "legacy"), pytest.param("c-scalable", "scalable", marks=pytest.mark.slow)]
+)
 def test_a_real_boot_under_strict_invalidation_leaves_nothing_stale(
     printed, corpus: Path, variant: str, mode: str
 ) -> None:

@@ -24,7 +24,11 @@ from tests.recordings import (
     truth_of,
 )
 
+# What takes the readable engine long; shorter and shipped recordings are replayed on both each time.
+LONG = pytest.mark.parametrize("engine", [pytest.param("python", marks=pytest.mark.slow), "native"], indirect=True)
 
+
+@LONG
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_real_trace_is_replayed_whole(engine, corpus: Path, variant: str) -> None:
     run = replayed(corpus / variant, engine.name)
@@ -64,6 +68,7 @@ def test_the_shipped_cut_of_c_is_replayed_to_the_leaves_of_the_devices_it_is_abo
         assert ours[device] == truth[device], device
 
 
+@LONG
 @pytest.mark.parametrize("values", [{}, {"stage": "first"}], ids=["second-stage", "first-stage"])
 def test_a_scalable_recording_replayed_in_scalable_mode_has_its_leaves(engine, corpus: Path, values: dict) -> None:
     folder = corpus / ("i-firststage-k72" if values else "c-scalable")
@@ -87,6 +92,7 @@ def test_deferred_invalidation_saves_descriptors_and_reports_what_it_risks(engin
 SUBMITTED = re.compile(r"qi_submit: (?:p_)?iotlb_inv dmar0: (\S+) (\S+) ")
 
 
+@LONG
 @pytest.mark.parametrize(
     "variant, values",
     [

@@ -25,6 +25,7 @@ HOME = {
     "i-firststage-k72": {"mode": "scalable", "stage": "first"},
     "t-vfio-superpages": {},
 }
+HOMES = ["a-legacy-strict", *(pytest.param(name, marks=pytest.mark.slow) for name in HOME if name[0] != "a")]
 
 
 class Log:
@@ -175,7 +176,7 @@ def test_what_is_no_log_is_refused(script: Script, tmp_path: Path) -> None:
         merge_accesses(trace, tmp_path / "trace.txt")
 
 
-@pytest.mark.parametrize("variant", HOME)
+@pytest.mark.parametrize("variant", HOMES)
 def test_recorded_accesses_are_placed_and_faults_are_found_again(variant: str, corpus: Path) -> None:
     folder = corpus / variant
     trace, found = merge_accesses(read_traces([folder / "trace.txt.gz"]), folder / "qemu-vtd.log.gz")
